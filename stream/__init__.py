@@ -1,0 +1,1 @@
+"""The asyncio side: everything that touches the network."""
