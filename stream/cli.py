@@ -1,0 +1,145 @@
+"""The command `omokage`: what was typed becomes settings, what went wrong one line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from stream.settings import CONFIG_VARIABLE, Group, Setting, read_settings, settings_table
+from workers.errors import OmokageError
+
+REFUSED = 2
+INTERRUPTED = 130
+
+EPILOG = """\b
+Each setting is also a variable (OMOKAGE_MAX_WAIT_MS=8) and a key of the TOML
+file (max_wait_ms = 8); a flag wins over a variable, a variable over the file.
+Several values of one go into one variable with spaces between, and into the
+file as a list: allowed_host = ["a.example", "b.example"].
+
+\b
+Examples:
+  omokage serve
+  omokage serve --model mirror --batch 4 --geometry 512x512
+  omokage serve --model my_package.my_module:make_avatar --max-sessions 32
+  omokage serve --rtsp door=rtsp://camera.example/stream
+  OMOKAGE_TOKEN=... omokage serve --host 0.0.0.0 --allowed-host box.example
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit code: 2 where a user can mend what went wrong."""
+    try:
+        code: int | None = omokage.main(args=argv, prog_name="omokage", standalone_mode=False)
+    except click.Abort:  # Ctrl-C, before the server took it over
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except OmokageError as error:
+        return _refuse(str(error))
+    except BaseExceptionGroup as group:
+        mendable = _mendable(group)
+        if mendable is None:
+            raise
+        return _refuse(str(mendable))
+    return code or 0
+
+
+def version() -> str:
+    try:
+        return metadata.version("omokage")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "0+source"
+
+
+class _ServeCommand(click.Command):
+    """`--help` under the settings' own headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = {it.name: it.group for it in settings_table()}
+        for group in [*Group, None]:
+            records = [
+                record
+                for param in self.get_params(ctx)
+                if groups.get(param.name or "") is group and (record := param.get_help_record(ctx))
+            ]
+            with formatter.section(group.value if group else "Other"):
+                formatter.write_dl(records)
+
+
+def _option(it: Setting) -> click.Option:
+    default = f"  [default: {it.default}]" if it.default else ""
+    names, about = [it.flag, it.name], it.help + default
+    if it.metavar is None:
+        return click.Option(names, flag_value="true", is_flag=True, type=str, help=about)
+    return click.Option(names, multiple=it.many, type=str, metavar=it.metavar, help=about)
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(version(), prog_name="omokage", message="%(prog)s %(version)s")
+@click.pass_context
+def omokage(ctx: click.Context) -> None:
+    """Turns live video into live avatar video: many sessions, one GPU, flat memory."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _serve(config: Path | None, **flags: str | tuple[str, ...] | None) -> int:
+    given = {
+        name: (value,) if isinstance(value, str) else value
+        for name, value in flags.items()
+        if value is not None
+    }
+    settings = read_settings(given, os.environ, config)
+    # Here, so that --help and a wrong flag need not wait for half a second of imports.
+    from stream.app import serve
+
+    return asyncio.run(serve(settings))
+
+
+omokage.add_command(
+    _ServeCommand(
+        "serve",
+        callback=_serve,
+        params=[
+            *map(_option, settings_table()),
+            click.Option(
+                ["--config", "config"],
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help=f"Read settings from this TOML file.  [default: {CONFIG_VARIABLE}, if set]",
+            ),
+        ],
+        help=(
+            "Serves the page, WHIP, WHEP and the API, turns every session into its avatar, "
+            "and tells over MQTT what the memory does."
+        ),
+        epilog=EPILOG,
+        short_help="Turn cameras into avatars, live.",
+    )
+)
+
+
+def _mendable(group: BaseExceptionGroup[BaseException]) -> OmokageError | None:
+    """What a user can mend, where nothing else went wrong beside it."""
+    mendable, rest = group.split(OmokageError)
+    if rest is not None or mendable is None:
+        return None
+    first: BaseException = mendable
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, OmokageError)
+    return first
+
+
+def _refuse(message: str) -> int:
+    click.echo(f"omokage: {' '.join(message.split())}", err=True)
+    return REFUSED

@@ -1,0 +1,235 @@
+"""WHIP and WHEP: an offer comes in over HTTP, the stage answers it (RFC 9725)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiohttp import web
+
+from stream.names import FORM, is_name
+from stream.sdp import MAX_BYTES, Offer, check_publisher, check_viewer
+from workers.errors import (
+    NameRefused,
+    NameTaken,
+    NoSuchSession,
+    OfferError,
+    OfferUnsupported,
+    OmokageError,
+    ServerFull,
+)
+from workers.messages import Tally
+
+SDP = "application/sdp"
+BODY_S = 10.0
+RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A session that was admitted."""
+
+    answer: str  # SDP
+    secret: str  # ends and changes it; URL-safe
+    name: str  # public
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """A viewer that was admitted."""
+
+    answer: str  # SDP
+    secret: str  # ends it; URL-safe
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """What everybody may know of a session. Figures are of the last second; None: none yet."""
+
+    name: str
+    state: str  # joining, live, holding, ended
+    reason: str | None
+    since: str  # RFC 3339, UTC: when it came into this state
+    source: str  # webrtc, rtsp
+    avatar: str | None
+    viewers: int
+    in_fps: float | None = None
+    out_fps: float | None = None
+    age_ms: float | None = None  # of a frame when it leaves the worker, median
+    fill_ratio: float | None = None  # 0 to 1: the copies' share of its worker's batches
+    memory_bytes: int | None = None  # of its worker
+    memory_kind: str = "process"  # gpu: what CUDA has reserved; process: the worker's RSS
+    device: str | None = None
+    batch_size: int | None = None
+    frames: Tally = field(default_factory=Tally)  # since it began
+    frames_shown: int = 0  # of the emitted: taken out of the outbox for the encoders
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMark:
+    """The fullest that a kind of queue has been, in any live session."""
+
+    name: str
+    high_water: int
+    bound: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A node's capacity and load."""
+
+    node: str
+    boot_id: str
+    version: str
+    phase: str  # warming, serving, draining, failed
+    model: str
+    sessions: int
+    sessions_limit: int
+    viewers: int
+    batch_sizes: tuple[int, ...] = ()  # empty until the model is loaded
+    width: int | None = None
+    height: int | None = None
+    device: str | None = None
+    busy_ratio: float | None = None  # 0 to 1, of the last second
+    fill_ratio: float | None = None
+    memory_bytes: int | None = None
+    memory_kind: str = "process"
+    queues: tuple[QueueMark, ...] = ()
+
+
+class Stage(Protocol):
+    """What the doors lead to: sessions and viewers. An offer that it gets was checked."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether warm-up is over and sessions are admitted."""
+        ...
+
+    @property
+    def reason(self) -> str | None:
+        """Why not, in words; None where it is ready."""
+        ...
+
+    async def publish(self, name: str | None, offer: str) -> Published:
+        """Admits a session; None: it gets a name. Leaves nothing behind when it raises.
+
+        Raises OfferError, ServerFull, NameTaken or NameRefused.
+        """
+        ...
+
+    async def watch(self, name: str, offer: str) -> Watching:
+        """Admits a viewer. Raises NoSuchSession or OfferError, ServerFull above a limit."""
+        ...
+
+    async def end(self, secret: str) -> bool:
+        """Ends the session or the viewer; False: there is none of this secret."""
+        ...
+
+    def sessions(self) -> Sequence[SessionView]: ...
+
+    def session(self, name: str) -> SessionView | None: ...
+
+    def state(self) -> NodeState: ...
+
+
+class Signalling:
+    """The endpoints `/whip`, `/whip/{name}` and `/whep/{name}`, and the resources they make.
+
+    `advertise`: the base of every link; None: the scheme and the checked `Host` of the request.
+    """
+
+    def __init__(self, stage: Stage, advertise: str | None) -> None:
+        self._stage = stage
+        self._advertise = advertise
+
+    def routes(self) -> Sequence[web.RouteDef]:
+        return [
+            web.post("/whip", self._publish),
+            web.post("/whip/{name}", self._publish),
+            web.post("/whep/{name}", self._watch),
+            web.delete("/whip/sessions/{secret}", self._end),
+            web.delete("/whep/sessions/{secret}", self._end),
+        ]
+
+    async def _publish(self, request: web.Request) -> web.Response:
+        name = request.match_info.get("name")
+        try:
+            if name is not None and not is_name(name):
+                raise NameRefused(f"a session's name must be of the form {FORM}")
+            offer = await _read_offer(request, check_publisher)
+            if not self._stage.ready:
+                raise _not_now(self._stage.reason or "the server admits no session now")
+            published = await self._stage.publish(name, offer.text)
+        except OmokageError as error:
+            raise refusal(error) from error
+        return self._created(request, "whip", published.secret, published.answer, published.name)
+
+    async def _watch(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        try:
+            if self._stage.session(name) is None:
+                raise NoSuchSession("no session has this name: GET /sessions lists them")
+            offer = await _read_offer(request, check_viewer)
+            watching = await self._stage.watch(name, offer.text)
+        except OmokageError as error:
+            raise refusal(error) from error
+        return self._created(request, "whep", watching.secret, watching.answer, name)
+
+    async def _end(self, request: web.Request) -> web.Response:
+        if not await self._stage.end(request.match_info["secret"]):
+            raise web.HTTPNotFound(text="no session or viewer is here: it may have ended")
+        return web.Response()
+
+    def _created(
+        self, request: web.Request, kind: str, secret: str, answer: str, name: str
+    ) -> web.Response:
+        # Absolute: clients resolve a relative one against whatever they were configured with.
+        base = self._advertise or f"{request.scheme}://{request.host}"
+        headers = {"Location": f"{base}/{kind}/sessions/{secret}", "Omokage-Session": name}
+        return web.Response(status=201, text=answer, content_type=SDP, headers=headers)
+
+
+def refusal(error: OmokageError) -> web.HTTPException:
+    """How HTTP says it. RFC 9725, sections 4.2 and 4.4.3, leave 400 for what is malformed and
+    422 for what is understood but cannot be had; section 4.5 has 503 with Retry-After."""
+    text = str(error)
+    match error:
+        case OfferUnsupported():
+            return web.HTTPUnprocessableEntity(text=text)
+        case OfferError() | NameRefused():
+            return web.HTTPBadRequest(text=text)
+        case NoSuchSession():
+            return web.HTTPNotFound(text=text)
+        case NameTaken():
+            return web.HTTPConflict(text=text)
+        case ServerFull():
+            return _not_now(text)
+    raise error
+
+
+def _not_now(text: str) -> web.HTTPException:
+    return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _read_offer(request: web.Request, check: Callable[[str], Offer]) -> Offer:
+    if request.content_type.lower() != SDP:
+        raise web.HTTPUnsupportedMediaType(
+            text=f"the offer must be sent as Content-Type: {SDP}", headers={"Accept-Post": SDP}
+        )
+    try:
+        async with asyncio.timeout(BODY_S):
+            body = await request.read()
+    except TimeoutError:
+        slow = web.HTTPRequestTimeout(text=f"the body did not arrive within {BODY_S:g} s")
+        slow.force_close()
+        raise slow from None
+    except web.HTTPRequestEntityTooLarge:
+        raise web.HTTPRequestEntityTooLarge(
+            MAX_BYTES, text=f"the body is over {MAX_BYTES} bytes: send a smaller offer"
+        ) from None
+    try:
+        return check(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise OfferError("the offer is not UTF-8: send it as text") from None
