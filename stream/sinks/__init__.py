@@ -1,0 +1,1 @@
+"""Where avatar frames go, one file a kind."""
