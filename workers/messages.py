@@ -171,6 +171,16 @@ class LaneClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A batch is about to run: the tallies of its lanes, its frames in flight among them.
+
+    Said before the batch, so that the books know what was in it if the worker dies inside it.
+    """
+
+    tallies: Mapping[int, Tally]
+
+
+@dataclass(frozen=True, slots=True)
 class BatchDone:
     """One batch, whole; memory is None without CUDA."""
 
@@ -263,4 +273,6 @@ class Drained:
 
 
 ToWorker = WorkerSpec | Descriptor | AttachArena | OpenLane | CloseLane | SetControls | Drain
-FromWorker = Beat | Loaded | Ready | LaneClosed | BatchDone | Report | Happened | Refused | Drained
+FromWorker = (
+    Beat | Loaded | Ready | Begun | BatchDone | LaneClosed | Report | Happened | Refused | Drained
+)
