@@ -131,6 +131,10 @@ class Intake:
         """An avatar frame was taken back from the outbox for a newer one."""
         self._lanes[lane].unsent += 1
 
+    def tallies_of(self, frames: Iterable[FrameRef]) -> dict[int, Tally]:
+        """Of the lanes that these frames are from."""
+        return {frame.lane: self._lanes[frame.lane].tally() for frame in frames}
+
     def tallies(self) -> dict[int, Tally]:
         return {lane: it.tally() for lane, it in enumerate(self._lanes) if it.arrived or it.lease}
 

@@ -1,0 +1,1 @@
+"""The model interface, the loader and the built-in models."""

@@ -1,0 +1,17 @@
+"""The identity function, through the full way: what is measured with it is not the model."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from workers.models.api import AvatarModel, Tensors
+
+
+class Mirror(AvatarModel):
+    """Gives back the frames it was given."""
+
+    def forward(
+        self, frames: Tensor, identity: Tensors, state: Tensors, controls: Tensors, dt_s: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        """frames (B, 3, H, W) → the same pixels, in a tensor of their own; no state."""
+        return frames.clone(), state
