@@ -230,7 +230,7 @@ class Settings:
             values.whole(1, 1024),
             "N",
             "Use so many CPU threads for the model.",
-            said="what torch takes",
+            said="one on a CPU, else what torch takes",
         ),
     )
     compile: bool = field(

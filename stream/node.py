@@ -1,0 +1,481 @@
+"""The node: admits sessions and viewers, watches over their lives, tells what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib.metadata import version
+from types import TracebackType
+from typing import Self
+
+from stream.contract import (
+    Event,
+    Info,
+    Overview,
+    Phase,
+    SessionState,
+    Severity,
+    WorkerBatch,
+    WorkerDevice,
+    WorkerMemory,
+    WorkerSummary,
+    in_utc,
+)
+from stream.identities import Identities
+from stream.lanes import Lanes
+from stream.live import LiveSession, Watcher
+from stream.registry import SECRET_BYTES, Registry
+from stream.session import Session, Source, State
+from stream.settings import Settings
+from stream.signalling import NodeState, Published, QueueMark, SessionView, Watching
+from stream.sinks.viewer import Viewer
+from stream.telemetry import Telemetry
+from workers.errors import NoSuchSession, ServerFull
+from workers.messages import Happened, Loaded, Ready
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+OVERVIEW_EVERY_S = 30.0
+CLOSE_S = 2.0
+
+
+class Node:
+    """What the doors lead to (`signalling.Stage`), and who hears the worker's news.
+
+    An async context manager: leaving it ends every session. Belongs to the event loop.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        lanes: Lanes,
+        telemetry: Telemetry,
+        identities: Identities,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._lanes = lanes
+        self._telemetry = telemetry
+        self._identities = identities
+        self._live: dict[str, LiveSession] = {}  # by the session's secret
+        self._watched: dict[str, LiveSession] = {}  # by the viewer's secret
+        self._encoders = ThreadPoolExecutor(os.cpu_count() or 1, "encoder")
+        self._tasks = asyncio.TaskGroup()
+        self._ticker: asyncio.Task[None] | None = None
+        self._began_s = time.monotonic()
+        self._has_served = False
+        self._version = version("omokage")
+        self._identity: asyncio.Task[int] | None = None  # of who brings no portrait
+        self.on_serving: Callable[[Ready], None] = lambda ready: None
+        self._ready: Ready | None = None
+        lanes.listener = self
+        lanes.on_model = self._model_loaded
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._ticker = self._tasks.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._ticker is not None
+        self._ticker.cancel()
+        if self._identity is not None:
+            self._identity.cancel()
+        for live in tuple(self._live.values()):
+            self._end(live, "server_stopped")
+        await self._tasks.__aexit__(kind, error, trace)
+        self._encoders.shutdown(wait=False, cancel_futures=True)
+        self._lanes.close()
+
+    # -------------------------------------------------------- signalling.Stage
+
+    @property
+    def ready(self) -> bool:
+        return self._telemetry.phase is Phase.SERVING
+
+    @property
+    def reason(self) -> str | None:
+        match self._telemetry.phase:
+            case Phase.SERVING:
+                return None
+            case Phase.WARMING:
+                return "the worker is warming up: try again in a moment"
+            case Phase.DRAINING:
+                return "the server is stopping"
+            case Phase.FAILED:
+                return "the worker has failed: the server's log says why"
+
+    async def publish(self, name: str | None, offer: str) -> Published:
+        live = self._admit(name, Source.WEBRTC)
+        try:
+            answer = await live.publish(offer, lambda state: self._source_state(live, state))
+        except BaseException:
+            self._end(live, "refused")
+            raise
+        return Published(answer, live.session.facts.secret, live.session.name)
+
+    async def watch(self, name: str, offer: str) -> Watching:
+        session = self._registry.by_name(name)
+        live = None if session is None else self._live.get(session.facts.secret)
+        if live is None:
+            raise NoSuchSession("no session has this name: GET /sessions lists them")
+        watcher = Watcher(secrets.token_urlsafe(SECRET_BYTES), None, time.monotonic())
+        viewer = await Viewer.open(
+            offer, live.renditions, lambda state: self._viewer_state(watcher, state)
+        )
+        if live.session.life.is_over:
+            await viewer.close()
+            raise NoSuchSession("the session has just ended")
+        watcher.viewer = viewer
+        live.watchers[watcher.secret] = watcher
+        self._watched[watcher.secret] = live
+        return Watching(viewer.answer, watcher.secret)
+
+    async def end(self, secret: str) -> bool:
+        if (live := self._live.get(secret)) is not None:
+            self._end(live, "left")
+            return True
+        if secret in self._watched:
+            self._dismiss(secret)
+            return True
+        return False
+
+    def sessions(self) -> Sequence[SessionView]:
+        return [self._view(live) for live in self._live.values()]
+
+    def session(self, name: str) -> SessionView | None:
+        session = self._registry.by_name(name)
+        live = None if session is None else self._live.get(session.facts.secret)
+        return None if live is None else self._view(live)
+
+    def state(self) -> NodeState:
+        loaded, ready, report = self._lanes.loaded, self._lanes.ready, self._lanes.report
+        return NodeState(
+            node=self._settings.node,
+            boot_id=self._telemetry.boot_id,
+            version=self._version,
+            phase=self._telemetry.phase.value,
+            model=self._settings.model,
+            sessions=len(self._live),
+            sessions_limit=self._registry.max_sessions,
+            viewers=len(self._watched),
+            batch_sizes=loaded.batch_sizes if loaded else (),
+            width=loaded.geometry.width if loaded else None,
+            height=loaded.geometry.height if loaded else None,
+            device=ready.device_name if ready else None,
+            busy_ratio=report.busy_ratio if report else None,
+            fill_ratio=self._lanes.fill_ratio,
+            memory_bytes=self._lanes.memory_bytes,
+            memory_kind=self._lanes.memory_kind,
+            queues=self._marks(),
+        )
+
+    # ---------------------------------------------------------------- cameras
+
+    def open_cameras(self) -> None:
+        """A session for each camera of the settings. Raises OmokageError for a wrong one."""
+        for camera in self._settings.cameras:
+            live = self._admit(camera.name, Source.RTSP)
+            live.play(camera.url, lambda reason, live=live: self._camera(live, reason))  # type: ignore[misc]  # mypy infers no lambda with a default
+
+    # ------------------------------------------------------- the worker's news
+
+    def worker_ready(self, ready: Ready) -> None:
+        self._ready = ready
+        if self._identity is None or self._identity.done():
+            self._serve(ready)
+
+    def _model_loaded(self, loaded: Loaded) -> None:
+        if loaded.has_identity and self._identity is None:
+            self._identity = self._tasks.create_task(self._identities.prepare(loaded.geometry))
+            self._identity.add_done_callback(self._identity_prepared)
+
+    def _identity_prepared(self, identity: asyncio.Task[int]) -> None:
+        if self._ready is not None and not identity.cancelled() and not identity.exception():
+            self._serve(self._ready)
+
+    def _serve(self, ready: Ready) -> None:
+        again = self._has_served
+        self._has_served = True
+        self._telemetry.publish(self._info(ready))
+        self._event(
+            "worker_restarted" if again else "worker_ready",
+            f"worker 0 is ready on {ready.device_name} after {ready.warm_up_s:.1f} s",
+            data={"device": ready.device, "captured": ready.captured},
+            worker=0,
+        )
+        self._telemetry.enter(Phase.SERVING)
+        if not again:
+            self._event("node_started", f"node {self._settings.node} serves")
+            self.open_cameras()
+            self.on_serving(ready)
+        else:
+            log.info("worker is back: device=%s", ready.device_name)
+        self._say_overview()
+
+    def worker_lost(self, reason: str) -> None:
+        self._ready = None
+        self._event("worker_lost", f"worker 0 was lost: {reason}", Severity.ERROR, worker=0)
+        if self._telemetry.phase is Phase.SERVING:
+            self._telemetry.enter(Phase.WARMING)
+        self._say_overview()
+
+    def worker_reported(self, values: Sequence[WorkerMemory | WorkerSummary]) -> None:
+        for value in values:
+            self._telemetry.publish(value)
+
+    def worker_ran(self, batch: WorkerBatch) -> None:
+        self._telemetry.publish(batch)
+
+    def worker_told(self, happened: Happened) -> None:
+        log.warning("worker tells: %s %s", happened.event_type, happened.message)
+        self._event(
+            happened.event_type,
+            happened.message,
+            Severity(happened.severity),
+            worker=0,
+            data=dict(happened.data),
+        )
+
+    def drain(self) -> None:
+        """Nobody is admitted from now on."""
+        if self._telemetry.phase is not Phase.DRAINING:
+            self._event("node_draining", f"node {self._settings.node} stops")
+            self._telemetry.enter(Phase.DRAINING)
+
+    def fail(self, reason: str) -> None:
+        self._event("worker_lost", reason, Severity.ERROR, worker=0)
+        self._telemetry.enter(Phase.FAILED)
+
+    # ------------------------------------------------------------------ lives
+
+    def _admit(self, name: str | None, source: Source) -> LiveSession:
+        try:
+            session = self._registry.admit(
+                name, source, self._settings.model, time.monotonic(), datetime.now(UTC)
+            )
+        except ServerFull as error:
+            self._event("session_refused", str(error), Severity.WARNING)
+            raise
+        identity_fd = self._identity.result() if self._identity is not None else None
+        tenancy = self._lanes.open(session, identity_fd)
+        live = LiveSession(session, tenancy, self._lanes.geometry, self._encoders)
+        self._live[session.facts.secret] = live
+        log.info("session admitted: session=%s source=%s", session.name, source.value)
+        self._say_session(live)
+        self._event("session_started", f"session {session.name} began", session=session)
+        return live
+
+    def _end(self, live: LiveSession, reason: str) -> None:
+        """Its lane is free when this returns; its connections close meanwhile."""
+        session = live.session
+        if self._live.pop(session.facts.secret, None) is None:
+            return
+        session.end(time.monotonic(), reason)
+        for secret in live.watchers:
+            self._watched.pop(secret, None)
+        self._lanes.end(live.tenancy)
+        self._registry.release(session)
+        live.since = datetime.now(UTC)
+        log.info("session ended: session=%s reason=%s", session.name, session.life.reason)
+        self._say_session(live)
+        self._event(
+            "session_ended",
+            f"session {session.name} ended: {session.life.reason}",
+            session=session,
+            data={"reason": session.life.reason},
+        )
+        self._tasks.create_task(self._closing(live.close()))
+
+    def _source_state(self, live: LiveSession, state: str) -> None:
+        if state in ("failed", "closed"):
+            self._end(live, "connection_failed" if state == "failed" else "left")
+
+    def _viewer_state(self, watcher: Watcher, state: str) -> None:
+        if state in ("failed", "closed"):
+            self._dismiss(watcher.secret)
+        elif state == "connected" and not watcher.is_connected:
+            watcher.is_connected = True
+            if (live := self._watched.get(watcher.secret)) is not None:
+                self._count_viewers(live)
+
+    def _dismiss(self, secret: str) -> None:
+        live = self._watched.pop(secret, None)
+        if live is None:
+            return
+        watcher = live.watchers.pop(secret)
+        self._count_viewers(live)
+        if watcher.viewer is not None:
+            self._tasks.create_task(self._closing(watcher.viewer.close()))
+
+    def _count_viewers(self, live: LiveSession) -> None:
+        connected = sum(it.is_connected for it in live.watchers.values())
+        if connected != live.session.viewers:
+            live.session.viewers = connected
+            self._say_session(live)
+
+    def _camera(self, live: LiveSession, reason: str | None) -> None:
+        session = live.session
+        if session.life.is_over:
+            return
+        if reason is None:
+            log.info("camera is back: session=%s", session.name)
+            self._event("camera_back", f"camera {session.name} is back", session=session)
+        else:
+            log.warning("camera lost: session=%s reason=%s", session.name, reason)
+            self._event(
+                "camera_lost",
+                f"camera {session.name} was lost: {reason}",
+                Severity.WARNING,
+                session=session,
+            )
+
+    # ------------------------------------------------------------------ clock
+
+    async def _run(self) -> None:
+        overview_at_s = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_s = time.monotonic()
+            for live in tuple(self._live.values()):
+                self._look(live, now_s)
+            if now_s >= overview_at_s:
+                overview_at_s = now_s + OVERVIEW_EVERY_S
+                self._say_overview()
+
+    def _look(self, live: LiveSession, now_s: float) -> None:
+        session = live.session
+        before = session.state
+        if live.look(now_s):
+            match session.state:
+                case State.ENDED:
+                    self._end(live, session.life.reason or "silent")
+                    return
+                case State.HOLDING:
+                    log.warning("source is silent: session=%s", session.name)
+                    self._event(
+                        "session_stalled",
+                        f"session {session.name} is silent",
+                        Severity.WARNING,
+                        session=session,
+                    )
+                case State.LIVE if before is State.HOLDING:
+                    self._event(
+                        "session_resumed", f"session {session.name} is back", session=session
+                    )
+                case _:
+                    pass
+            self._say_session(live)
+        for watcher in tuple(live.watchers.values()):
+            if watcher.is_overdue(now_s):
+                self._dismiss(watcher.secret)
+
+    async def _closing(self, closing: Coroutine[None, None, None]) -> None:
+        """One session's end is nobody else's trouble."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await closing
+        except TimeoutError:
+            log.warning("a connection did not close: for_s=%.1f", CLOSE_S)
+        except Exception:
+            log.exception("closing a connection failed")
+
+    # ------------------------------------------------------------------ words
+
+    def _view(self, live: LiveSession) -> SessionView:
+        session, report, ready = live.session, self._lanes.report, self._lanes.ready
+        figures = live.tenancy.figures
+        loaded = self._lanes.loaded
+        return SessionView(
+            name=session.name,
+            state=session.state.value,
+            reason=session.life.reason,
+            since=in_utc(live.since),
+            source=session.facts.source.value,
+            avatar=session.facts.avatar,
+            viewers=session.viewers,
+            in_fps=figures.in_fps,
+            out_fps=figures.out_fps,
+            age_ms=report.age_ms.p50 if report else None,
+            fill_ratio=self._lanes.fill_ratio,
+            memory_bytes=self._lanes.memory_bytes,
+            memory_kind=self._lanes.memory_kind,
+            device=ready.device_name if ready else None,
+            batch_size=max(loaded.batch_sizes) if loaded else None,
+            frames=self._lanes.frames(live.tenancy),
+            frames_shown=live.tenancy.feed.taken,
+        )
+
+    def _marks(self) -> tuple[QueueMark, ...]:
+        """Of each kind of queue the fullest."""
+        fullest: dict[str, QueueMark] = {}
+        for mark in (mark for live in self._live.values() for mark in live.marks()):
+            known = fullest.get(mark.name)
+            if known is None or mark.high_water > known.high_water:
+                fullest[mark.name] = mark
+        return tuple(fullest.values())
+
+    def _info(self, ready: Ready) -> Info:
+        loaded = self._lanes.loaded
+        assert loaded is not None
+        return Info(
+            version=self._version,
+            model=self._settings.model,
+            width=loaded.geometry.width,
+            height=loaded.geometry.height,
+            batch_sizes=loaded.batch_sizes,
+            sessions_limit=self._registry.max_sessions,
+            workers=(WorkerDevice(ready.device, ready.device_name, ready.device_uuid),),
+        )
+
+    def _say_session(self, live: LiveSession) -> None:
+        session = live.session
+        self._telemetry.publish(
+            SessionState(
+                name=session.name,
+                state=session.state,
+                since=live.since,
+                source=session.facts.source,
+                reason=session.life.reason,
+                worker=0,
+                avatar=session.facts.avatar,
+                viewers=session.viewers,
+            )
+        )
+
+    def _say_overview(self) -> None:
+        self._telemetry.publish(
+            Overview(
+                phase=self._telemetry.phase,
+                uptime_s=round(time.monotonic() - self._began_s, 1),
+                sessions=len(self._live),
+                viewers=len(self._watched),
+                workers=(self._lanes.overview(),),
+            )
+        )
+
+    def _event(
+        self,
+        event_type: str,
+        message: str,
+        severity: Severity = Severity.INFO,
+        *,
+        worker: int | None = None,
+        session: Session | None = None,
+        data: dict[str, object] | None = None,
+    ) -> None:
+        name = None if session is None else session.name
+        self._telemetry.publish(Event(event_type, severity, message, worker, name, data or {}))
