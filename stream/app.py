@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
+from stream import heap
 from stream.api import build_web_app, listen
 from stream.broker import Broker
 from stream.hosts import is_loopback
@@ -20,6 +21,7 @@ from stream.registry import Registry
 from stream.settings import Settings
 from stream.supervisor import Supervisor
 from stream.telemetry import Telemetry
+from workers.errors import OmokageError
 from workers.messages import Loaded, Ready, WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 async def serve(settings: Settings) -> int:
     """Serves until SIGTERM or Ctrl-C: 0. Raises OmokageError for what the user can mend."""
     _log_in_sentences()
+    heap.keep_small()
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(_stop_signals())
         await _Server(settings, stop).run(stack)
@@ -42,6 +45,7 @@ class _Server:
         self._lanes = Lanes(self._registry, settings.fit)
         self._supervisor = Supervisor(_spec(settings), self._lanes)
         self._lanes.speaker = self._supervisor
+        self._failure: OmokageError | None = None
 
     async def run(self, stack: AsyncExitStack) -> None:
         settings = self._settings
@@ -52,6 +56,7 @@ class _Server:
         node = Node(settings, self._registry, self._lanes, telemetry, identities)
         app = build_web_app(settings, node)
         port = await stack.enter_async_context(listen(app, settings.host, settings.port))
+        node.on_failed = lambda error: self._fail(node, error)
         node.on_serving = lambda ready: self._say_serving(ready, port, broker)
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(identities.run())]
@@ -59,15 +64,28 @@ class _Server:
                 keeping.append(group.create_task(broker.run()))
             telling = group.create_task(telemetry.run())
             async with node:
-                with _failing(node):
-                    working = group.create_task(self._supervisor.run())
-                    await _until(self._stop, working)
+                group.create_task(self._supervise(node))
+                await self._stop.wait()
                 node.drain()
                 log.info("stopping")
             await self._supervisor.stop()
             await telemetry.stop()
             for task in (*keeping, telling):
                 task.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _supervise(self, node: Node) -> None:
+        """A worker that cannot go on ends the server in good order, so that MQTT hears why."""
+        try:
+            await self._supervisor.run()
+        except OmokageError as error:
+            self._fail(node, error)
+
+    def _fail(self, node: Node, error: OmokageError) -> None:
+        self._failure = error
+        node.fail(str(error))
+        self._stop.set()
 
     async def _open_broker(self, stack: AsyncExitStack) -> Broker | None:
         """The embedded one; none where the user has one."""
@@ -98,6 +116,7 @@ class _Server:
             f"memory baseline  {_memory(ready)}",
         ]
         print("\n".join(lines), flush=True)
+        heap.settle()
 
 
 def _why(ready: Ready, loaded: Loaded) -> str:
@@ -129,27 +148,6 @@ def _spec(settings: Settings) -> WorkerSpec:
         compile=settings.compile,
         tell_batches=settings.batch_telemetry,
     )
-
-
-async def _until(stop: asyncio.Event, working: asyncio.Task[None]) -> None:
-    """Until somebody asks us to stop, or the worker is lost for good (which raises)."""
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((stopping, working), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-    finally:
-        stopping.cancel()
-
-
-@contextmanager
-def _failing(node: Node) -> Iterator[None]:
-    """The last thing that MQTT hears of a node that cannot go on is why."""
-    try:
-        yield
-    except Exception as error:
-        node.fail(str(error))
-        raise
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from stream.contract import Event, SessionState, Severity, Status, Value
 EVENTS = 1000  # that wait for an absent broker; the contract's number
 PASSING = 256  # batches and the like: what a broker that is behind does not get
 OVER = 256  # sessions that ended and are yet to be told so
-REMEMBERED = 4096  # topics whose count of messages goes on
+REMEMBERED = 512  # topics whose count of messages goes on
 
 
 @dataclass(frozen=True, slots=True)

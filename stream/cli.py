@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.Abort:  # Ctrl-C, before the server took it over
         return INTERRUPTED
     except click.ClickException as error:
-        return _refuse(error.format_message())
+        return _refuse(_with_mend(error))
     except OmokageError as error:
         return _refuse(str(error))
     except BaseExceptionGroup as group:
@@ -126,6 +126,15 @@ omokage.add_command(
         short_help="Turn cameras into avatars, live.",
     )
 )
+
+
+def _with_mend(error: click.ClickException) -> str:
+    """What click says, and where it knows no mend, who names all that may be typed."""
+    message = error.format_message().rstrip(".")
+    if "Did you mean" in message or not isinstance(error, click.UsageError):
+        return message
+    command = error.ctx.command_path if error.ctx else "omokage serve"
+    return f"{message}: `{command} --help` names what there is"
 
 
 def _mendable(group: BaseExceptionGroup[BaseException]) -> OmokageError | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stream.books import Books, LaneCounts, LaneRemains
 from stream.card import make_card
 from stream.contract import OverviewWorker, WorkerBatch, WorkerMemory, WorkerSummary
+from stream.drops import Dropped, DropWatch
 from stream.feed import Feed
 from stream.history import WorkerHistory
 from stream.lane import LaneInbox
@@ -57,6 +58,7 @@ class Tenancy:
     identity_fd: int | None
     figures: Figures = field(default_factory=Figures)
     counted: Tally = field(default_factory=Tally)  # as of the last report
+    drops: DropWatch = field(default_factory=DropWatch)
 
 
 class Speaker(Protocol):
@@ -75,6 +77,8 @@ class Listener(Protocol):
     def worker_reported(self, values: Sequence[WorkerMemory | WorkerSummary]) -> None: ...
 
     def worker_ran(self, batch: WorkerBatch) -> None: ...
+
+    def frames_dropped(self, session: Session, dropped: Dropped) -> None: ...
 
     def worker_told(self, happened: Happened) -> None: ...
 
@@ -278,7 +282,7 @@ class Lanes:
         )
 
     def _take_figures(self, report: Report) -> None:
-        for tenancy in self._tenants.values():
+        for tenancy in tuple(self._tenants.values()):
             now, before = self._books.session(tenancy.session.lane), tenancy.counted
             tenancy.counted = now
             shown = now.emitted - now.unsent - before.emitted + before.unsent
@@ -286,6 +290,9 @@ class Lanes:
                 in_fps=round((now.arrived - before.arrived) / report.window_s, 1),
                 out_fps=round(shown / report.window_s, 1),
             )
+            dropped = tenancy.drops.observe(now, monotonic())
+            if dropped is not None and self.listener is not None:
+                self.listener.frames_dropped(tenancy.session, dropped)
         batched = sum(tally.batched for tally in report.tallies.values())
         filled, rows = report.filled - self._told_rows[0], batched - self._told_rows[1]
         self._told_rows = (report.filled, batched)

@@ -152,6 +152,10 @@ async def connect(
 async def _enter(client: aiomqtt.Client) -> None:
     try:
         await client.__aenter__()
+    except asyncio.CancelledError:
+        # When the socket ends, aiomqtt asks this for its exception, which a cancelled one raises.
+        client._connected = asyncio.get_running_loop().create_future()
+        raise
     except MqttCodeError:
         raise
     except MqttError as error:

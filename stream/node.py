@@ -14,6 +14,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
+from stream import heap
 from stream.contract import (
     Event,
     Info,
@@ -27,6 +28,7 @@ from stream.contract import (
     WorkerSummary,
     in_utc,
 )
+from stream.drops import Dropped
 from stream.identities import Identities
 from stream.lanes import Lanes
 from stream.live import LiveSession, Watcher
@@ -36,7 +38,8 @@ from stream.settings import Settings
 from stream.signalling import NodeState, Published, QueueMark, SessionView, Watching
 from stream.sinks.viewer import Viewer
 from stream.telemetry import Telemetry
-from workers.errors import NoSuchSession, ServerFull
+from workers.errors import NoSuchSession, OmokageError, ServerFull
+from workers.geometry import Geometry
 from workers.messages import Happened, Loaded, Ready
 
 log = logging.getLogger(__name__)
@@ -72,8 +75,11 @@ class Node:
         self._ticker: asyncio.Task[None] | None = None
         self._began_s = time.monotonic()
         self._has_served = False
+        self._has_closed = False  # a connection, since its leavings were collected
         self._version = version("omokage")
-        self._identity: asyncio.Task[int] | None = None  # of who brings no portrait
+        self.on_failed: Callable[[OmokageError], None] = lambda error: None
+        self._preparing: asyncio.Task[None] | None = None
+        self._identity_fd: int | None = None
         self.on_serving: Callable[[Ready], None] = lambda ready: None
         self._ready: Ready | None = None
         lanes.listener = self
@@ -92,12 +98,14 @@ class Node:
     ) -> None:
         assert self._ticker is not None
         self._ticker.cancel()
-        if self._identity is not None:
-            self._identity.cancel()
+        if self._preparing is not None:
+            self._preparing.cancel()
         for live in tuple(self._live.values()):
             self._end(live, "server_stopped")
         await self._tasks.__aexit__(kind, error, trace)
         self._encoders.shutdown(wait=False, cancel_futures=True)
+        if self._identity_fd is not None:
+            os.close(self._identity_fd)
         self._lanes.close()
 
     # -------------------------------------------------------- signalling.Stage
@@ -195,16 +203,21 @@ class Node:
 
     def worker_ready(self, ready: Ready) -> None:
         self._ready = ready
-        if self._identity is None or self._identity.done():
+        if self._preparing is None or self._preparing.done():
             self._serve(ready)
 
     def _model_loaded(self, loaded: Loaded) -> None:
-        if loaded.has_identity and self._identity is None:
-            self._identity = self._tasks.create_task(self._identities.prepare(loaded.geometry))
-            self._identity.add_done_callback(self._identity_prepared)
+        if loaded.has_identity and self._preparing is None:
+            self._preparing = self._tasks.create_task(self._prepare(loaded.geometry))
 
-    def _identity_prepared(self, identity: asyncio.Task[int]) -> None:
-        if self._ready is not None and not identity.cancelled() and not identity.exception():
+    async def _prepare(self, geometry: Geometry) -> None:
+        """The identity of who brings no portrait; nobody is admitted before."""
+        try:
+            self._identity_fd = await self._identities.prepare(geometry)
+        except OmokageError as error:
+            self.on_failed(error)
+            return
+        if self._ready is not None:
             self._serve(self._ready)
 
     def _serve(self, ready: Ready) -> None:
@@ -240,6 +253,15 @@ class Node:
     def worker_ran(self, batch: WorkerBatch) -> None:
         self._telemetry.publish(batch)
 
+    def frames_dropped(self, session: Session, dropped: Dropped) -> None:
+        self._event(
+            "frames_dropped",
+            f"session {session.name} lost {dropped.dropped} of {dropped.arrived} frames",
+            Severity.WARNING,
+            session=session,
+            data={"dropped": dropped.dropped, "arrived": dropped.arrived},
+        )
+
     def worker_told(self, happened: Happened) -> None:
         log.warning("worker tells: %s %s", happened.event_type, happened.message)
         self._event(
@@ -251,8 +273,8 @@ class Node:
         )
 
     def drain(self) -> None:
-        """Nobody is admitted from now on."""
-        if self._telemetry.phase is not Phase.DRAINING:
+        """Nobody is admitted from now on, as in a node that has failed."""
+        if self._telemetry.phase not in (Phase.DRAINING, Phase.FAILED):
             self._event("node_draining", f"node {self._settings.node} stops")
             self._telemetry.enter(Phase.DRAINING)
 
@@ -270,8 +292,7 @@ class Node:
         except ServerFull as error:
             self._event("session_refused", str(error), Severity.WARNING)
             raise
-        identity_fd = self._identity.result() if self._identity is not None else None
-        tenancy = self._lanes.open(session, identity_fd)
+        tenancy = self._lanes.open(session, self._identity_fd)
         live = LiveSession(session, tenancy, self._lanes.geometry, self._encoders)
         self._live[session.facts.secret] = live
         log.info("session admitted: session=%s source=%s", session.name, source.value)
@@ -350,6 +371,9 @@ class Node:
         while True:
             await asyncio.sleep(TICK_S)
             now_s = time.monotonic()
+            if self._has_closed:
+                self._has_closed = False
+                heap.collect()
             for live in tuple(self._live.values()):
                 self._look(live, now_s)
             if now_s >= overview_at_s:
@@ -392,6 +416,8 @@ class Node:
             log.warning("a connection did not close: for_s=%.1f", CLOSE_S)
         except Exception:
             log.exception("closing a connection failed")
+        finally:
+            self._has_closed = True
 
     # ------------------------------------------------------------------ words
 

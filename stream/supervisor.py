@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from signal import SIGKILL
 from typing import Protocol, assert_never
 
@@ -19,6 +20,7 @@ from workers.messages import (
     BatchDone,
     Beat,
     Begun,
+    CaptureLost,
     CloseLane,
     Descriptor,
     Drain,
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 
 START_DEADLINE_S = 120.0  # from the spawn to the first beat
 LAST_WORDS_S = 2.0  # from the end of the channel to the end of the process
-DRAIN_S = 3.0
+DRAIN_S = 2.0
 TERMINATE_S = 0.5
 RESTARTS_PER_MIN = 3
 
@@ -152,7 +154,7 @@ class Supervisor:
             self._over.set()
 
     async def stop(self) -> None:
-        """Drains the worker and returns when `run` is over: within 4 s."""
+        """Drains the worker and returns when `run` is over: within 3 s."""
         self._is_stopping = True
         self._wake.set()
         await self._over.wait()
@@ -229,6 +231,9 @@ class Supervisor:
                 self._events.on_happened(worker, message)
             case Drained():
                 self._has_drained = True
+            case CaptureLost(reason):
+                log.warning("no graph, slower: worker=%d %s", worker, reason)
+                self._spec = replace(self._spec, capture=False)
             case Refused(reason):
                 raise WorkerRefused(reason)
             case never:

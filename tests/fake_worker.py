@@ -17,6 +17,7 @@ from workers.geometry import Geometry
 from workers.messages import (
     AttachArena,
     Beat,
+    CaptureLost,
     Descriptor,
     Drain,
     Drained,
@@ -89,6 +90,9 @@ def main() -> None:
     if spec.model == "refuse":
         channel.send(Refused("model 'nobody' is unknown: pass toon"))
         sys.exit(2)
+    if spec.model == "uncapturable" and spec.capture:
+        channel.send(CaptureLost("the step cannot be recorded"))
+        sys.exit(1)
     if spec.model == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     channel.send(Beat(Phase.LOADING, 5.0))

@@ -47,6 +47,7 @@ async def test_sessions_are_listed_with_their_live_figures() -> None:
             "memory_kind": "process",
             "device": None,
             "batch_size": None,
+            "frames_shown": 0,
         }
         async with here.client.get("/sessions") as answer:
             text = await answer.text()

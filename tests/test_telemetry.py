@@ -295,6 +295,20 @@ async def test_an_absent_broker_costs_nothing_and_the_end_is_quick() -> None:
     assert time.monotonic() - began_s < 0.5
 
 
+async def test_stopping_while_a_broker_says_nothing_goes_without_a_complaint() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, it: complaints.append(it))
+    writers: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(lambda _, it: writers.append(it), HOST, 0) as silent:
+        async with talking(Address(HOST, silent.sockets[0].getsockname()[1])):
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+    assert writers and not complaints
+
+
 async def test_a_node_that_stopped_leaves_no_task_thread_or_descriptor() -> None:
     async with broker() as (_, address):
         counts = []

@@ -35,6 +35,7 @@ from workers.messages import Fill, Happened, MemoryReport
 from workers.models.api import AvatarModel, Tensors
 from workers.ring import Arena
 from workers.schedule import Buffers, Row, Stage, send
+from workers.told import told
 
 __all__ = ["CaptureFailed", "Done", "Engine", "Row", "WarmUp"]
 
@@ -203,7 +204,7 @@ class Engine:
             raise failure
         if failure is not None:
             raise ModelError(
-                f"model failed on a batch of {size}: {_one_line(failure)}"
+                f"model failed on a batch of {size}: {told(failure)}: mend its forward()"
             ) from failure
         while (done := self.finished()) is None:
             assert self.doorbell_fd is not None
@@ -437,7 +438,7 @@ def _asked(method: str, ask: Callable[[], Tensors]) -> Tensors:
     try:
         return ask()
     except Exception as error:
-        raise ModelError(f"model failed in {method}: {_one_line(error)}") from error
+        raise ModelError(f"model failed in {method}: {told(error)}: mend its {method}()") from error
 
 
 def _compiled_graphs() -> int:

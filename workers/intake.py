@@ -12,7 +12,8 @@ from workers.ring import Arena
 
 @dataclass(slots=True)
 class _Lane:
-    lease: int | None = None
+    lease: int = 0  # the last that was opened
+    is_open: bool = False
     last_sequence: int | None = None
     waiting: FrameRef | None = None
     early: list[FrameRef] = field(default_factory=list)  # of a lease that we do not know yet
@@ -57,7 +58,7 @@ class Intake:
         """A new tenant. What its lease sent ahead of this word now waits."""
         it = self._lanes[lane]
         self._leave(lane)
-        it.lease = lease
+        it.lease, it.is_open = lease, True
         if it.last_sequence is None:
             it.last_sequence = next_sequence - 1
         early, it.early = it.early, []
@@ -70,11 +71,12 @@ class Intake:
         if it.lease == lease:
             self.collect(lane)
             self._leave(lane)
-            it.lease = None
+            it.is_open = False
         return it.tally()
 
     def lease(self, lane: int) -> int | None:
-        return self._lanes[lane].lease
+        it = self._lanes[lane]
+        return it.lease if it.is_open else None
 
     def collect(self, lane: int) -> tuple[float, ...]:
         """Takes all that is ready; the newest frame now waits. Gives the arrivals, oldest first.
@@ -89,10 +91,9 @@ class Intake:
             it.arrived += frame.sequence - last
             it.overwritten += frame.sequence - last - 1
             it.last_sequence = frame.sequence
-            if it.lease is None or frame.lease > it.lease:
+            if frame.lease > it.lease:
                 it.early.append(frame)
-            else:
-                self._settle(lane, frame)
+            elif self._settle(lane, frame):
                 arrivals.append(frame.arrival_s)
         return tuple(arrivals)
 
@@ -139,18 +140,20 @@ class Intake:
         return {lane: it.tally() for lane, it in enumerate(self._lanes) if it.arrived or it.lease}
 
     def leases(self) -> dict[int, int]:
-        return {lane: it.lease for lane, it in enumerate(self._lanes) if it.lease is not None}
+        return {lane: it.lease for lane, it in enumerate(self._lanes) if it.is_open}
 
-    def _settle(self, lane: int, frame: FrameRef) -> None:
+    def _settle(self, lane: int, frame: FrameRef) -> bool:
+        """The frame waits, if it is the present tenant's; else it is abandoned."""
         it = self._lanes[lane]
-        if frame.lease != it.lease:
+        if not it.is_open or frame.lease != it.lease:
             it.abandoned += 1
             self._arena.inbox(lane).give_back(frame.slot)
-            return
+            return False
         if it.waiting is not None:
             it.late += 1
             self._arena.inbox(lane).give_back(it.waiting.slot)
         it.waiting = frame
+        return True
 
     def _leave(self, lane: int) -> None:
         it = self._lanes[lane]

@@ -48,6 +48,7 @@ class WorkerSpec:
     threads: int | None
     compile: bool
     tell_batches: bool = False  # say every `BatchDone`
+    capture: bool = True  # on CUDA, replay a graph where the rehearsal allows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,11 +269,20 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureLost:
+    """CUDA did not record what the rehearsal had passed. The pool is lost with it, so this
+    process ends, and the next one runs without a graph."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
     """The last word of a clean end."""
 
 
 ToWorker = WorkerSpec | Descriptor | AttachArena | OpenLane | CloseLane | SetControls | Drain
 FromWorker = (
-    Beat | Loaded | Ready | Begun | BatchDone | LaneClosed | Report | Happened | Refused | Drained
-)
+    Beat | Loaded | Ready | Begun | BatchDone | LaneClosed | Report | Happened
+    | Refused | CaptureLost | Drained
+)  # fmt: skip

@@ -18,7 +18,7 @@ import torch
 
 from workers.batcher import Arrivals, Policy, Run, Wait, plan
 from workers.channel import Channel
-from workers.engine import Done, Engine
+from workers.engine import CaptureFailed, Done, Engine
 from workers.errors import DeviceError, OmokageError
 from workers.frame import FrameRef
 from workers.identity import load_identity
@@ -28,6 +28,7 @@ from workers.messages import (
     BatchDone,
     Beat,
     Begun,
+    CaptureLost,
     CloseLane,
     ControlRange,
     Descriptor,
@@ -113,6 +114,9 @@ class Worker:
             return 0
         except EOFError:
             return 0  # the stream side is gone: nobody is left to serve
+        except CaptureFailed as error:
+            self._channel.send(CaptureLost(str(error)), timeout_s=5.0)
+            return 1
         except OmokageError as error:
             self._channel.send(Refused(str(error)), timeout_s=5.0)
             return 2
@@ -170,6 +174,7 @@ class Worker:
             max_sessions=self._spec.max_sessions,
             compile=self._spec.compile,
             arena=self._arena,
+            capture=None if self._spec.capture else False,
         )
 
     def _warm_up(self) -> None:
@@ -339,7 +344,11 @@ class Worker:
 
     def _listen(self) -> None:
         while (received := self._channel.receive()) is not None:
-            self._obey(*received)
+            try:
+                self._obey(*received)
+            except OmokageError as error:
+                # One session's identity or control is wrong; nobody else's frame waits for it.
+                log.error("a word was not obeyed: %s", error)
 
     def _obey(self, message: object, fd: int | None) -> None:
         match message:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import re
 import sys
@@ -23,6 +22,7 @@ from workers.models.adapters import Exported, as_avatar
 from workers.models.api import AvatarModel
 from workers.models.mirror import Mirror
 from workers.models.toon import Toon
+from workers.told import told
 
 BUILT_IN: dict[str, Callable[[], AvatarModel]] = {"mirror": Mirror, "toon": Toon}
 
@@ -49,7 +49,7 @@ def load_model(name: str, device: torch.device) -> AvatarModel:
         return model.requires_grad_(False).eval().to(device)
     except Exception as error:
         raise ModelError(
-            f"model {name!r} does not go to {device}: {_told(error)}: choose another --device"
+            f"model {name!r} does not go to {device}: {told(error)}: choose another --device"
         ) from error
 
 
@@ -64,7 +64,7 @@ def _from_factory(name: str) -> nn.Module:
     # A factory that calls sys.exit() must not end us in silence.
     except (Exception, SystemExit) as error:
         raise ModelError(
-            f"model {name!r} failed in its factory: {_told(error)}: mend {attribute}()"
+            f"model {name!r} failed in its factory: {told(error)}: mend {attribute}()"
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(
@@ -111,7 +111,7 @@ def _import(name: str, module_name: str) -> object:
         ) from error
     except (Exception, SystemExit) as error:
         raise ModelError(
-            f"model {name!r} failed on import: {_told(error)}: mend {module_name}"
+            f"model {name!r} failed on import: {told(error)}: mend {module_name}"
         ) from error
 
 
@@ -126,7 +126,7 @@ def _from_export(name: str, device: torch.device) -> Exported:
         module = move_to_device_pass(program, device).module()
     except Exception as error:
         raise ModelError(
-            f"model {name!r} does not go to {device}: {_told(error)}: export it for that device"
+            f"model {name!r} does not go to {device}: {told(error)}: export it for that device"
         ) from error
     return Exported(module, batch_size, geometry)
 
@@ -143,7 +143,7 @@ def _read_export(name: str) -> ExportedProgram:
         raise
     except Exception as error:
         raise ModelError(
-            f"model {name!r} cannot be loaded: {_told(error)}: "
+            f"model {name!r} cannot be loaded: {told(error)}: "
             "write it with torch.export.save, of this version of torch"
         ) from error
 
@@ -191,22 +191,3 @@ def _input_of(name: str, program: ExportedProgram) -> tuple[int | None, Geometry
     except SettingsError as error:
         raise ModelError(f"model {name!r} was exported for {width}x{height}: {error}") from error
     return (batch if isinstance(batch, int) else None), geometry
-
-
-def _told(error: BaseException) -> str:
-    """An error in one line, with the place in the user's code where it arose."""
-    text = " ".join(str(error).split())[:300]
-    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
-    own = Path(__file__)
-    place = next(
-        (
-            f" ({Path(frame.filename).name}:{frame.lineno})"
-            for frame in reversed(frames)
-            if Path(frame.filename) != own
-            and "site-packages" not in frame.filename
-            and not frame.filename.startswith("<")
-            and "importlib" not in frame.filename
-        ),
-        "",
-    )
-    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
