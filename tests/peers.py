@@ -57,7 +57,7 @@ class Seen:
     number: int
     pts: int
     chroma: tuple[float, float]  # U, V: medians
-    edge: int  # 8 bits, down the right eighth: what the Counting avatar drew
+    edge: int | None  # 8 bits, down the right eighth: what the Counting avatar drew; None: blurred
 
 
 def read(frame: VideoFrame) -> Seen:
@@ -79,8 +79,10 @@ def read(frame: VideoFrame) -> Seen:
     bits = (means > (DARK + LIGHT) / 2).reshape(-1).astype(np.int64)
     number = int((bits << np.arange(CODE_BITS)).sum())
     strip = luma[:, width - width // 16]
-    marks = [strip[int((row + 0.5) * height / 8)] > (DARK + LIGHT) / 2 for row in range(8)]
-    edge = sum(int(mark) << row for row, mark in enumerate(marks))
+    marks = [float(strip[int((row + 0.5) * height / 8)]) for row in range(8)]
+    # Drawn in black and white; a block that a lossy frame left as it was is neither.
+    is_clear = all(mark < 70 or mark > 180 for mark in marks)
+    edge = sum(int(mark > 125) << row for row, mark in enumerate(marks)) if is_clear else None
     return Seen(now, name if near else None, number, frame.pts or 0, (u, v), edge)
 
 

@@ -126,7 +126,8 @@ async def serve(
 ) -> AsyncIterator[Server]:
     """Yields once it is ready. Its free ports are chosen here; `flags` may override."""
     port, broker_port = free_port(), free_port()
-    environment = dict(os.environ, PYTHONPATH=str(TESTS), PYTHONUNBUFFERED="1", **(env or {}))
+    ours = {"PYTHONPATH": str(TESTS), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | ours | (env or {})
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "stream", "serve",
         "--port", str(port), "--broker-port", str(broker_port), *flags,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import pytest_asyncio
 from browser import chromium
+from page import advances, goes_live, press, reaches, tab
 from page_server import LIVE, EchoStage, page_server
 from playwright.async_api import Browser, Page, expect
 
@@ -22,7 +22,6 @@ FAILING_CAMERA = """
 navigator.mediaDevices.getUserMedia = () =>
   Promise.reject(new DOMException("Could not start video source", "NotReadableError"));
 """
-PLAYED = "video => video.getVideoPlaybackQuality().totalVideoFrames"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -37,47 +36,6 @@ async def stage() -> AsyncIterator[EchoStage]:
         yield stage
 
 
-@asynccontextmanager
-async def tab(
-    browser: Browser, url: str, *, script: str = "", clock: bool = False, **context: Any
-) -> AsyncIterator[Page]:
-    """A page in a context of its own, that must meet no fault of its own and break no policy.
-
-    `context`: any options of `Browser.new_context`.
-    """
-    faults: list[str] = []
-    opened = await browser.new_context(**{"permissions": ["camera"], **context})
-    try:
-        page = await opened.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on(
-            "console",
-            lambda said: faults.append(said.text) if "Content Security" in said.text else None,
-        )
-        if script:
-            await page.add_init_script(script)
-        if clock:
-            await page.clock.install()
-        await page.goto(url)
-        yield page
-    finally:
-        await opened.close()
-    assert not faults
-
-
-async def press(page: Page) -> None:
-    await page.locator("#act").click()
-
-
-async def reaches(page: Page, state: str, timeout_ms: float = 8000) -> None:
-    await expect(page.locator("body")).to_have_attribute("data-state", state, timeout=timeout_ms)
-
-
-async def goes_live(page: Page) -> None:
-    await reaches(page, "live")
-    await expect(page.locator("body")).to_have_attribute("data-avatar", "on", timeout=8000)
-
-
 async def says(page: Page, title: str, *, mend: str, timeout_ms: float = 8000) -> None:
     """The page names the trouble, says what to do, and offers to try again."""
     await expect(page.locator("#trouble-title")).to_have_text(title, timeout=timeout_ms)
@@ -86,17 +44,6 @@ async def says(page: Page, title: str, *, mend: str, timeout_ms: float = 8000) -
     await expect(page.locator("#act")).to_have_text("Try again")
     await expect(page.locator("#status")).to_have_text(f"{title}.")
     assert await page.evaluate("document.getElementById('camera').srcObject") is None
-
-
-async def advances(page: Page, video: str) -> None:
-    """The video shows new frames."""
-    target = page.locator(video)
-    before = await target.evaluate(PLAYED)
-    for _ in range(50):
-        await asyncio.sleep(0.1)
-        if await target.evaluate(PLAYED) >= before + 5:
-            return
-    raise AssertionError(f"{video} stands still at frame {before}")
 
 
 async def test_one_press_plays_the_camera_and_the_avatar_over_live_figures(
