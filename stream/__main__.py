@@ -1,8 +1,6 @@
 """`python -m stream` is `omokage`."""
 
-import sys
-
-from stream.cli import main
+from stream.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

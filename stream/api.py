@@ -7,6 +7,7 @@ import errno
 import hashlib
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from aiohttp import ETag, web
 from aiohttp.http import HttpProcessingError
 
 from stream import doors
+from stream.gate import gate
 from stream.names import is_name
 from stream.sdp import MAX_BYTES
 from stream.settings import Settings
@@ -48,7 +50,7 @@ def build_web_app(settings: Settings, stage: Stage) -> web.Application:
         client_max_size=MAX_BYTES,
     )
     doors.install(app, settings)
-    app.add_routes(Signalling(stage, settings.advertise).routes())
+    app.add_routes(Signalling(stage, settings.advertise, settings.ice_servers).routes())
     app.add_routes(Api(stage).routes())
     app.add_routes(page.routes())
     return app
@@ -171,9 +173,12 @@ class Page:
 
 
 @asynccontextmanager
-async def listen(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+async def listen(
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
     """Serves the app until the end of the block; gives the real port, which 0 leaves open.
 
+    `tls`: speaks HTTPS by it; None: plain HTTP.
     A request that is still being answered then has SHUTDOWN_S to finish, and once more to leave.
     Raises SettingsError where the port or the address is not to be had.
     """
@@ -195,11 +200,16 @@ async def listen(app: web.Application, host: str, port: int) -> AsyncIterator[in
             shutdown_timeout=SHUTDOWN_S,
         )
         await runner.setup()
+        real_port: int = bound[0].getsockname()[1]
         try:
-            for one in bound:
-                await web.SockSite(runner, one, backlog=BACKLOG).start()
-            real_port: int = bound[0].getsockname()[1]
-            yield real_port
+            if tls is None:
+                for one in bound:
+                    await web.SockSite(runner, one, backlog=BACKLOG).start()
+                yield real_port
+            else:
+                assert runner.server is not None
+                async with gate(bound, runner.server, tls, _bugs_only()):
+                    yield real_port
         finally:
             await runner.cleanup()
 

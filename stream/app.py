@@ -9,22 +9,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
-from stream import heap
+from stream import capacity, heap
 from stream.api import build_web_app, listen
 from stream.broker import Broker
-from stream.hosts import is_loopback
 from stream.identities import Identities
 from stream.lanes import Lanes
+from stream.links import is_for_phones, links, with_token
 from stream.mqtt import Address
 from stream.node import Node
+from stream.qr import qr_lines
 from stream.registry import Registry
 from stream.settings import Settings
 from stream.supervisor import Supervisor
 from stream.telemetry import Telemetry
+from stream.tls import tls_context
 from workers.errors import OmokageError
 from workers.messages import Loaded, Ready, WorkerSpec
 
 log = logging.getLogger(__name__)
+
+SCAN = "Scan it with a phone."
+WARNED = "Scan it with a phone on this network, and let its browser go on past the warning."
 
 
 async def serve(settings: Settings) -> int:
@@ -33,7 +38,7 @@ async def serve(settings: Settings) -> int:
     heap.keep_small()
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(_stop_signals())
-        await _Server(settings, stop).run(stack)
+        await _Server(with_token(settings), stop).run(stack)
     return 0
 
 
@@ -49,13 +54,16 @@ class _Server:
 
     async def run(self, stack: AsyncExitStack) -> None:
         settings = self._settings
+        if (warning := capacity.beyond(settings.max_sessions)) is not None:
+            log.warning("%s", warning)
         # The doors first: a taken port is told at once, not after the warm-up.
         broker = await self._open_broker(stack)
         telemetry = Telemetry(settings.node, self._addresses(broker), prefix=settings.topic_prefix)
         identities = Identities(settings.model)
         node = Node(settings, self._registry, self._lanes, telemetry, identities)
         app = build_web_app(settings, node)
-        port = await stack.enter_async_context(listen(app, settings.host, settings.port))
+        doors = listen(app, settings.host, settings.port, tls_context(settings))
+        port = await stack.enter_async_context(doors)
         node.on_failed = lambda error: self._fail(node, error)
         node.on_serving = lambda ready: self._say_serving(ready, port, broker)
         async with asyncio.TaskGroup() as group:
@@ -103,18 +111,20 @@ class _Server:
         """The start's four lines."""
         settings, loaded = self._settings, self._lanes.loaded
         assert loaded is not None
-        host = "127.0.0.1" if is_loopback(settings.host) else settings.host
-        page = settings.advertise or f"http://{host}:{port}"
-        fragment = f"#token={settings.token}" if settings.token else ""
+        pages = links(settings, port)
         brokers = self._addresses(broker)[0]
         sizes = ", ".join(str(size) for size in loaded.batch_sizes)
         lines = [
-            f"page             {page}/{fragment}",
+            f"page             {pages[0]}",
+            *(f"                 {page}" for page in pages[1:]),
             f"broker           {brokers} (topics {settings.topic_prefix}/1/{settings.node}/#)",
             f"device           {ready.device_name}, batch {sizes}, {loaded.geometry}, "
             f"{ready.step_ms:.1f} ms a batch of {max(loaded.batch_sizes)}{_why(ready, loaded)}",
             f"memory baseline  {_memory(ready)}",
         ]
+        if sys.stdout.isatty() and is_for_phones(settings):  # in a log it would be noise
+            is_own = settings.https and settings.tls_cert is None
+            lines += ["", *qr_lines(pages[0]), WARNED if is_own else SCAN, ""]
         print("\n".join(lines), flush=True)
         heap.settle()
 

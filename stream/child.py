@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 log = logging.getLogger(__name__)
 
 LINE_BYTES = 4096
+LINES_PER_S = 100
 
 
 class RestartBudget:
@@ -34,6 +35,31 @@ class RestartBudget:
         return True
 
 
+class LineBudget:
+    """What a talkative model prints must not fill the disk: so many lines a second, and a count."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._since_s = float("-inf")
+        self._told = 0
+        self._left_out = 0
+
+    def may_tell(self, now_s: float) -> bool:
+        """Whether a line may be told at this instant; else it is counted."""
+        if now_s - self._since_s >= 1.0:
+            self._since_s, self._told = now_s, 0
+        self._told += 1
+        if self._told > self._per_s:
+            self._left_out += 1
+            return False
+        return True
+
+    def take_left_out(self) -> int:
+        """How many were not told since the last call."""
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+
 class Child:
     """A running child. It holds the read end of a pipe, `--alive FD`, whose write end only this
     process has: its end of file says that we are gone, however we went.
@@ -49,6 +75,7 @@ class Child:
         self._lifeline_fd = lifeline_fd
         self._output_fd: int | None = output_fd
         self._line = b""
+        self._lines = LineBudget(LINES_PER_S)
         os.set_blocking(output_fd, False)
         asyncio.get_running_loop().add_reader(output_fd, self._hear)
 
@@ -158,5 +185,8 @@ class Child:
         self._line = b""
 
     def _tell(self, line: bytes) -> None:
-        if text := line[:LINE_BYTES].decode(errors="replace").strip():
+        text = line[:LINE_BYTES].decode(errors="replace").strip()
+        if text and self._lines.may_tell(asyncio.get_running_loop().time()):
+            if left_out := self._lines.take_left_out():
+                log.warning("%s: %d lines left out", self._name, left_out)
             log.info("%s: %s", self._name, text)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from stream.settings import CONFIG_VARIABLE, Group, Setting, read_settings, settings_table
-from workers.errors import OmokageError
+from workers.errors import OmokageError, WorkerLost
 
+FAILED = 1
 REFUSED = 2
 INTERRUPTED = 130
 
@@ -28,6 +31,7 @@ Examples:
   omokage serve --model mirror --batch 4 --geometry 512x512
   omokage serve --model my_package.my_module:make_avatar --max-sessions 32
   omokage serve --rtsp door=rtsp://camera.example/stream
+  omokage serve --https                     (for a phone on the same network)
   OMOKAGE_TOKEN=... omokage serve --host 0.0.0.0 --allowed-host box.example
 """
 
@@ -40,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except click.ClickException as error:
         return _refuse(_with_mend(error))
+    except WorkerLost as error:
+        _refuse(str(error))
+        return FAILED
     except OmokageError as error:
         return _refuse(str(error))
     except BaseExceptionGroup as group:
@@ -48,6 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _refuse(str(mendable))
     return code or 0
+
+
+def run() -> NoReturn:
+    """The command as a process: its exit code is the last thing that happens."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # No interpreter teardown: a camera's thread may be inside FFmpeg for its timeout yet, and
+    # modules that are taken apart under it were a segmentation fault.
+    os._exit(code)
 
 
 def version() -> str:

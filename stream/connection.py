@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from aiortc import RTCPeerConnection, RTCRtpTransceiver, RTCSessionDescription
+from aiortc import RTCIceCandidate, RTCPeerConnection, RTCRtpTransceiver, RTCSessionDescription
 
 from stream import rtc
-from stream.sdp import answer_setup
-from workers.errors import OfferUnsupported
+from stream.network import Network
+from stream.sdp import MAX_CANDIDATES, answer_setup, ufrags_of, without_unused
+from workers.errors import OfferError, OfferUnsupported
 
 GATHER_S = 5.0
 
@@ -24,24 +24,45 @@ class Connection:
     loop, and nothing after `close`.
     """
 
-    def __init__(self, on_state: StateListener) -> None:
+    def __init__(self, on_state: StateListener, network: Network) -> None:
         self._on_state: StateListener | None = on_state
         self._closing: asyncio.Task[None] | None = None
-        self._peer: RTCPeerConnection = rtc.new_connection()
+        self._network = network
+        self._trickled = 0
+        self.ufrags: frozenset[str] = frozenset()  # of the peer, from its offer on
+        self._peer: RTCPeerConnection = rtc.new_connection(network.ice_servers)
         self._peer.on("connectionstatechange", self._tell_state)
 
-    async def answer(self, offer: str, prepare: Callable[[RTCRtpTransceiver], None]) -> str:
+    async def answer(
+        self,
+        offer: str,
+        prepare: Callable[[RTCRtpTransceiver], None],
+        prepare_audio: Callable[[RTCRtpTransceiver], None] | None = None,
+    ) -> str:
         """The answer's SDP, its candidates in it.
 
         offer: one that `stream.sdp` has checked. prepare: is given the video transceiver when its
-        codecs are agreed, sets its direction and hooks. Audio is answered `inactive`. Raises
-        OfferUnsupported when aiortc cannot answer; whatever it raises, nothing is left open.
+        codecs are agreed, sets its direction and hooks. prepare_audio: the same for an audio
+        section that has Opus; without it, or without Opus, audio is answered `inactive`. Raises
+        OfferUnsupported when aiortc cannot answer, ServerFull for want of a port; whatever it
+        raises, nothing is left open.
         """
         try:
-            return await self._answer(offer, prepare)
+            return await self._answer(offer, prepare, prepare_audio)
         except BaseException:
             await self.close()
             raise
+
+    async def trickle(self, candidates: Sequence[RTCIceCandidate]) -> None:
+        """More candidates of the peer, checked by `stream.sdp`; no error after `close`.
+
+        Raises OfferError where there have been too many in all.
+        """
+        self._trickled += len(candidates)
+        if self._trickled > MAX_CANDIDATES:
+            raise OfferError(f"more than {MAX_CANDIDATES} candidates were sent: send fewer")
+        if self._closing is None:
+            await rtc.add_candidates(self._peer, candidates)
 
     async def close(self) -> None:
         """Ends it within a second; closing twice is no error."""
@@ -50,10 +71,16 @@ class Connection:
             self._closing = asyncio.ensure_future(rtc.close_quietly(self._peer))
         await asyncio.shield(self._closing)
 
-    async def _answer(self, offer: str, prepare: Callable[[RTCRtpTransceiver], None]) -> str:
+    async def _answer(
+        self,
+        offer: str,
+        prepare: Callable[[RTCRtpTransceiver], None],
+        prepare_audio: Callable[[RTCRtpTransceiver], None] | None,
+    ) -> str:
         peer = self._peer
+        self.ufrags = ufrags_of(offer)
         try:
-            await peer.setRemoteDescription(RTCSessionDescription(without_names(offer), "offer"))
+            await peer.setRemoteDescription(RTCSessionDescription(without_unused(offer), "offer"))
         except Exception as error:  # aiortc raises whatever the offer made it stumble over
             raise OfferUnsupported(
                 f"the offer cannot be answered ({error}): offer VP8, or H264 of profile baseline "
@@ -67,6 +94,10 @@ class Connection:
                 prepare(transceiver)
             else:
                 transceiver.direction = "inactive"
+                if prepare_audio is not None and rtc.agree_on_opus(transceiver):
+                    prepare_audio(transceiver)
+        rtc.play_in_step(peer)
+        rtc.gather_by(peer, self._network)
         async with asyncio.timeout(GATHER_S):
             await peer.setLocalDescription(await peer.createAnswer())
         return str(peer.localDescription.sdp)
@@ -74,18 +105,3 @@ class Connection:
     def _tell_state(self) -> None:
         if self._on_state is not None:
             self._on_state(self._peer.connectionState)
-
-
-def without_names(offer: str) -> str:
-    """The offer without candidates whose address is hidden behind a name (mDNS).
-
-    To resolve one takes multicast, and a second where there is no answer, while the peer reaches
-    ours without it. What is left is not the whole list, so its end is not told either.
-    """
-    lines = offer.splitlines()
-    hidden = [line for line in lines if re.match(r"a=candidate:(\S+ ){4}\S+\.local ", line)]
-    if hidden:
-        lines = [
-            line for line in lines if line not in hidden and line.strip() != "a=end-of-candidates"
-        ]
-    return "".join(f"{line}\r\n" for line in lines)

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from stream.hosts import address, bare, is_loopback
+from stream.lan import names_of
 from stream.settings import Settings
 
 MAX_AGE_S = 600
@@ -22,7 +23,7 @@ PAGE_HEADERS = {
         "default-src 'self'; media-src 'self' blob: mediastream:; img-src 'self' blob: data:; "
         "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     ),
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Permissions-Policy": "camera=(self), microphone=(self), geolocation=()",
 }
 
 
@@ -91,6 +92,8 @@ def _allow(refused: web.HTTPMethodNotAllowed) -> str:
 def _check_host(settings: Settings) -> Middleware:
     """A page of a stranger may point its own name at this machine (DNS rebinding)."""
     named = set(settings.allowed_hosts)
+    if settings.scheme == "https":
+        named |= names_of(settings)  # what the certificate holds, the doors answer to
     for host in (settings.host, settings.advertise and settings.advertise.partition("://")[2]):
         if host and (known := bare(host.partition("/")[0])):
             named.add(known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from functools import cache
 
 from stream.books import LastingTotals
 from stream.contract import OverviewWorker, Spreads, WorkerMemory, WorkerSummary
@@ -144,10 +145,12 @@ class WorkerHistory:
         return self._totals[name]
 
 
+@cache
+def _statm() -> int:
+    # Opened once, for as long as the process lives: a report must not fail for want of one more.
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def own_rss_bytes() -> int:
     """This process's resident memory."""
-    fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return int(os.pread(fd, 128, 0).split()[1]) * os.sysconf("SC_PAGESIZE")
-    finally:
-        os.close(fd)
+    return int(os.pread(_statm(), 128, 0).split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from stream.audio import QUEUE_PACKETS as AUDIO_PACKETS
+from stream.audio import Sound
 from stream.decoder import BACKLOG_FRAMES
 from stream.encoder import Renditions
 from stream.feed import MAX_CLAIMED
 from stream.lanes import Tenancy
+from stream.network import Network
 from stream.session import Session
 from stream.signalling import QueueMark
 from stream.sinks.viewer import QUEUE_PACKETS, Viewer
@@ -44,11 +47,19 @@ class LiveSession:
     """From admission to the last packet. Belongs to the event loop."""
 
     def __init__(
-        self, session: Session, tenancy: Tenancy, geometry: Geometry, encoders: ThreadPoolExecutor
+        self,
+        session: Session,
+        tenancy: Tenancy,
+        geometry: Geometry,
+        encoders: ThreadPoolExecutor,
+        network: Network,
     ) -> None:
+        self._network = network
         self.session = session
         self.tenancy = tenancy
         self.renditions = Renditions(geometry, tenancy.feed, encoders)
+        self.sound = Sound()
+        self.renditions.on_picture = self.sound.saw_picture
         self.source: WebRtcSource | RtspSource | None = None
         self.watchers: dict[str, Watcher] = {}
         self.since = datetime.now(UTC)
@@ -56,7 +67,9 @@ class LiveSession:
 
     async def publish(self, offer: str, on_state: Callable[[str], None]) -> str:
         """The answer's SDP. Raises OfferError, and leaves nothing then."""
-        source = await WebRtcSource.open(offer, self.tenancy.inbox, self.renditions, on_state)
+        source = await WebRtcSource.open(
+            offer, self.tenancy.inbox, self.renditions, on_state, self.sound, self._network
+        )
         self.source = source
         return source.answer
 
@@ -89,10 +102,12 @@ class LiveSession:
             QueueMark("decoder", decoder, BACKLOG_FRAMES),
             QueueMark("outbox", self.tenancy.feed.high_water_claimed, MAX_CLAIMED),
             QueueMark("packets", max(sent, default=0), QUEUE_PACKETS),
+            QueueMark("audio", self.sound.high_water_packets, AUDIO_PACKETS),
         )
 
     async def close(self) -> None:
         """Ends all connections at once; within a second or so, the loop free meanwhile."""
+        self.sound.close()
         parts: list[Closable] = [it.viewer for it in self.watchers.values() if it.viewer]
         self.watchers.clear()
         match self.source:

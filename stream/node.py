@@ -14,6 +14,8 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
+from aiortc import RTCIceCandidate
+
 from stream import heap
 from stream.contract import (
     Event,
@@ -31,12 +33,15 @@ from stream.contract import (
 from stream.drops import Dropped
 from stream.identities import Identities
 from stream.lanes import Lanes
+from stream.limits import viewers_limit
 from stream.live import LiveSession, Watcher
+from stream.network import Network
 from stream.registry import SECRET_BYTES, Registry
 from stream.session import Session, Source, State
 from stream.settings import Settings
 from stream.signalling import NodeState, Published, QueueMark, SessionView, Watching
 from stream.sinks.viewer import Viewer
+from stream.sources.webrtc import WebRtcSource
 from stream.telemetry import Telemetry
 from workers.errors import NoSuchSession, OmokageError, ServerFull
 from workers.geometry import Geometry
@@ -64,12 +69,15 @@ class Node:
         identities: Identities,
     ) -> None:
         self._settings = settings
+        self._network = Network(settings.ice_servers, settings.udp_ports, settings.announce)
         self._registry = registry
         self._lanes = lanes
         self._telemetry = telemetry
         self._identities = identities
         self._live: dict[str, LiveSession] = {}  # by the session's secret
         self._watched: dict[str, LiveSession] = {}  # by the viewer's secret
+        self._viewers_limit = viewers_limit(registry.max_sessions)
+        self._opening = 0  # viewers whose offer is being answered
         self._encoders = ThreadPoolExecutor(os.cpu_count() or 1, "encoder")
         self._tasks = asyncio.TaskGroup()
         self._ticker: asyncio.Task[None] | None = None
@@ -140,10 +148,16 @@ class Node:
         live = None if session is None else self._live.get(session.facts.secret)
         if live is None:
             raise NoSuchSession("no session has this name: GET /sessions lists them")
+        if len(self._watched) + self._opening >= self._viewers_limit:
+            raise ServerFull(
+                f"all {self._viewers_limit} viewers' places are taken: try again later"
+            )
         watcher = Watcher(secrets.token_urlsafe(SECRET_BYTES), None, time.monotonic())
-        viewer = await Viewer.open(
-            offer, live.renditions, lambda state: self._viewer_state(watcher, state)
-        )
+        self._opening += 1
+        try:
+            viewer = await self._open_viewer(live, watcher, offer)
+        finally:
+            self._opening -= 1
         if live.session.life.is_over:
             await viewer.close()
             raise NoSuchSession("the session has just ended")
@@ -151,6 +165,15 @@ class Node:
         live.watchers[watcher.secret] = watcher
         self._watched[watcher.secret] = live
         return Watching(viewer.answer, watcher.secret)
+
+    async def _open_viewer(self, live: LiveSession, watcher: Watcher, offer: str) -> Viewer:
+        return await Viewer.open(
+            offer,
+            live.renditions,
+            lambda state: self._viewer_state(watcher, state),
+            live.sound,
+            self._network,
+        )
 
     async def end(self, secret: str) -> bool:
         if (live := self._live.get(secret)) is not None:
@@ -160,6 +183,21 @@ class Node:
             self._dismiss(secret)
             return True
         return False
+
+    def ice_ufrags(self, secret: str) -> frozenset[str] | None:
+        peer = self._peer(secret)
+        return None if peer is None else peer.ufrags
+
+    async def trickle(self, secret: str, candidates: Sequence[RTCIceCandidate]) -> None:
+        if (peer := self._peer(secret)) is not None:
+            await peer.trickle(candidates)
+
+    def _peer(self, secret: str) -> WebRtcSource | Viewer | None:
+        if (live := self._live.get(secret)) is not None:
+            return live.source if isinstance(live.source, WebRtcSource) else None
+        if (live := self._watched.get(secret)) is not None:
+            return live.watchers[secret].viewer
+        return None
 
     def sessions(self) -> Sequence[SessionView]:
         return [self._view(live) for live in self._live.values()]
@@ -293,7 +331,7 @@ class Node:
             self._event("session_refused", str(error), Severity.WARNING)
             raise
         tenancy = self._lanes.open(session, self._identity_fd)
-        live = LiveSession(session, tenancy, self._lanes.geometry, self._encoders)
+        live = LiveSession(session, tenancy, self._lanes.geometry, self._encoders, self._network)
         self._live[session.facts.secret] = live
         log.info("session admitted: session=%s source=%s", session.name, source.value)
         self._say_session(live)
@@ -323,7 +361,9 @@ class Node:
 
     def _source_state(self, live: LiveSession, state: str) -> None:
         if state in ("failed", "closed"):
-            self._end(live, "connection_failed" if state == "failed" else "left")
+            # A peer that vanished is closed like one that left, but was silent before.
+            has_left = state == "closed" and live.session.state is not State.HOLDING
+            self._end(live, "left" if has_left else "connection_failed")
 
     def _viewer_state(self, watcher: Watcher, state: str) -> None:
         if state in ("failed", "closed"):

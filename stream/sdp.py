@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from aiortc.codecs import CODECS
 from aiortc.rtcicetransport import RTCIceCandidate
 from aiortc.rtcpeerconnection import find_common_codecs
-from aiortc.sdp import MediaDescription, SessionDescription
+from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
 
 from workers.errors import OfferError, OfferUnsupported
 
@@ -23,7 +23,8 @@ MAX_BYTES = 64 * 1024
 MAX_LINES = 2000
 MAX_SECTIONS = 8
 MAX_CODECS = 128  # there are no more payload types
-MAX_CANDIDATES = 64
+MAX_CANDIDATES = 64  # of an offer, a fragment, and in all
+MAX_FOUNDATION = 64  # 32 by RFC 8839, section 5.1; some write more
 
 _HASHES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # RFC 8122, section 5
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/=_-]*")  # RFC 8839, section 5.4, and base64url besides
@@ -72,6 +73,65 @@ def check_viewer(text: str) -> Offer:
     return offer
 
 
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What a peer trickles (RFC 8840): candidates that can be used, and under which ice-ufrag."""
+
+    ufrags: frozenset[str]  # empty where it names none
+    candidates: tuple[RTCIceCandidate, ...]  # their sdpMid is None where no section was named
+
+
+def check_fragment(text: str) -> Fragment:
+    """An SDP fragment (application/trickle-ice-sdpfrag). Raises OfferError for a malformed one."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise OfferError(f"the fragment is over {MAX_BYTES} bytes: send a smaller one")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > MAX_LINES:
+        raise OfferError(f"the fragment has over {MAX_LINES} lines: send a smaller one")
+    ufrags: set[str] = set()
+    candidates: list[RTCIceCandidate] = []
+    mid: str | None = None
+    for number, line in enumerate(lines, 1):
+        if not re.match(r"[a-z]=[^\x00]", line):
+            raise OfferError(f"line {number} of the fragment is no line of SDP")
+        name, _, value = line.partition(":")
+        match name:
+            case "a=mid":
+                mid = value
+            case "a=ice-ufrag":
+                ufrags.add(value)
+            case "a=candidate":
+                candidate = _read_candidate(value)
+                candidate.sdpMid = mid
+                candidates.append(candidate)
+            case _ if line.startswith("m="):
+                mid = None
+    _check_candidates(candidates, "the fragment")
+    return Fragment(frozenset(ufrags), tuple(it for it in candidates if _is_of_use(it)))
+
+
+def ufrags_of(offer: str) -> frozenset[str]:
+    """The names under which the offer's sender takes ICE checks: another one is a restart."""
+    return frozenset(re.findall(r"^a=ice-ufrag:(\S+)\s*$", offer, re.MULTILINE))
+
+
+def without_unused(offer: str) -> str:
+    """The checked offer with those candidates alone that lead somewhere from here.
+
+    A name (mDNS) takes multicast to resolve, and a second where there is no answer, while the peer
+    reaches ours without it. So what is left is never the whole list, and its end is not told:
+    aioice would give up before the peer's own checks arrive.
+    """
+    return "".join(f"{line}\r\n" for line in offer.splitlines() if _is_kept(line))
+
+
+def _is_kept(line: str) -> bool:
+    name, _, value = line.strip().partition(":")
+    if name == "a=candidate":
+        return _is_of_use(_read_candidate(value))
+    return name != "a=end-of-candidates"
+
+
 def answer_setup(offer: str) -> str:
     """The `a=setup` of the answer to a checked offer: `active` to a passive one, else `passive`.
 
@@ -89,7 +149,8 @@ def _check(text: str) -> Offer:
     for media in description.media:
         _check_transport(media)
         _check_media(media)
-    _check_candidates([it for media in description.media for it in media.ice_candidates])
+    candidates = [it for media in description.media for it in media.ice_candidates]
+    _check_candidates(candidates, "the offer")
     (video,) = (media for media in description.media if media.kind == "video")
     assert video.direction is not None
     return Offer(
@@ -202,16 +263,34 @@ def _check_media(media: MediaDescription) -> None:
             raise OfferError(f"{where} has an a=ssrc beyond 32 bits")
 
 
-def _check_candidates(candidates: Sequence[RTCIceCandidate]) -> None:
+def _read_candidate(value: str) -> RTCIceCandidate:
+    try:
+        return candidate_from_sdp(value)
+    except _UNREADABLE:
+        raise OfferError("a candidate cannot be read: a value is missing or malformed") from None
+
+
+def _check_candidates(candidates: Sequence[RTCIceCandidate], where: str) -> None:
     if len(candidates) > MAX_CANDIDATES:
-        raise OfferError(f"the offer has more than {MAX_CANDIDATES} candidates: send fewer")
+        raise OfferError(f"{where} has more than {MAX_CANDIDATES} candidates: send fewer")
     for it in candidates:
         if not 0 <= it.port <= 65535:
-            raise OfferError(
-                f"a candidate of the offer has port {str(it.port)[:20]}: 65535 at most"
-            )
+            raise OfferError(f"a candidate of {where} has port {str(it.port)[:20]}: 65535 at most")
+        if not 0 <= it.priority < 2**32 or len(it.foundation) > MAX_FOUNDATION:
+            raise OfferError(f"a candidate of {where} is beyond the bounds of RFC 8839")
         if not _MDNS.fullmatch(it.ip) and not _is_address(it.ip):
-            raise OfferError("a candidate of the offer has no IP address, nor a .local name")
+            raise OfferError(f"a candidate of {where} has no IP address, nor a .local name")
+
+
+def _is_of_use(it: RTCIceCandidate) -> bool:
+    """Whether a check can be sent there: not over TCP, to a name, nor to this machine's inside."""
+    if it.protocol.lower() != "udp" or it.component != 1 or it.port == 0:
+        return False
+    try:
+        address = ip_address(it.ip)
+    except ValueError:
+        return False
+    return not (address.is_link_local or address.is_loopback or address.is_unspecified)
 
 
 def _is_address(text: str) -> bool:

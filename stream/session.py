@@ -68,13 +68,14 @@ class Patience:
 
     joining_s: float | None  # from admission to its first frame, connecting included
     holding_s: float | None  # from the stall on
+    silent_s: float | None  # from the last frame on, however slow the camera was
 
 
 PATIENCE: Mapping[Source, Patience] = {
-    Source.WEBRTC: Patience(joining_s=15.0, holding_s=30.0),
+    Source.WEBRTC: Patience(joining_s=15.0, holding_s=30.0, silent_s=34.0),
     # A camera named on the command line keeps its place, on or off: it is tried again for ever.
-    Source.RTSP: Patience(joining_s=None, holding_s=None),
-    Source.FILE: Patience(joining_s=15.0, holding_s=30.0),
+    Source.RTSP: Patience(joining_s=None, holding_s=None, silent_s=None),
+    Source.FILE: Patience(joining_s=15.0, holding_s=30.0, silent_s=34.0),
 }
 
 STALL_AFTER_S = 1.0
@@ -105,9 +106,9 @@ class Life:
             case State.LIVE:
                 last_s = self._rhythm.last_arrival_s
                 assert last_s is not None, "a session is live by a frame"
-                return last_s + self._silence_s()
+                return _sooner(last_s + self._silence_s(), self._gone_s())
             case State.HOLDING:
-                return _after(self.state_since_s, self._patience.holding_s)
+                return _sooner(_after(self.state_since_s, self._patience.holding_s), self._gone_s())
             case State.ENDED:
                 return None
 
@@ -135,12 +136,20 @@ class Life:
         self.reason = _reason(before, event, reason)
         return True
 
+    def _gone_s(self) -> float | None:
+        last_s = self._rhythm.last_arrival_s
+        return None if last_s is None else _after(last_s, self._patience.silent_s)
+
     def _silence_s(self) -> float:
         return max(STALL_AFTER_S, STALL_AFTER_INTERVALS * (self._rhythm.interval_s or 0.0))
 
 
 def _after(since_s: float, patience_s: float | None) -> float | None:
     return None if patience_s is None else since_s + patience_s
+
+
+def _sooner(one_s: float | None, other_s: float | None) -> float | None:
+    return min((it for it in (one_s, other_s) if it is not None), default=None)
 
 
 def _reason(before: State, event: Event, given: str | None) -> str | None:

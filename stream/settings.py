@@ -6,14 +6,15 @@ import difflib
 import socket
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stream import values
 from stream.hosts import is_loopback
 from stream.names import fit_name
+from stream.network import IceServer, Ports
 from stream.values import Camera
 from workers.errors import SettingsError
 from workers.geometry import Geometry
@@ -22,6 +23,7 @@ from workers.swscale import Fit
 
 VARIABLES = "OMOKAGE_"
 CONFIG_VARIABLE = "OMOKAGE_CONFIG"
+EVERYWHERE = "0.0.0.0"
 
 
 class Group(Enum):
@@ -94,7 +96,8 @@ class Settings:
             Group.DOORS,
             values.host,
             "ADDRESS",
-            "Listen here. Beyond loopback this asks for --token or --insecure.",
+            "Listen here. Beyond loopback this asks for --token, --https or --insecure.",
+            said="127.0.0.1, or 0.0.0.0 with --https",
         ),
     )
     port: int = field(
@@ -155,6 +158,66 @@ class Settings:
             values.yes_or_no,
             None,
             "Listen beyond loopback without a token: whoever reaches the port may use it.",
+        ),
+    )
+    https: bool = field(
+        default=False,
+        metadata=_about(
+            Group.DOORS,
+            values.yes_or_no,
+            None,
+            "Serve HTTPS, so that other machines' browsers give their camera: with a certificate "
+            "made at first start, and with a token made at each where none is given.",
+        ),
+    )
+    tls_cert: Path | None = field(
+        default=None,
+        metadata=_about(
+            Group.DOORS,
+            values.file,
+            "FILE",
+            "Serve HTTPS with this certificate (PEM, with those between it and its root).",
+        ),
+    )
+    tls_key: Path | None = field(
+        default=None,
+        metadata=_about(
+            Group.DOORS, values.file, "FILE", "The key of --tls-cert (PEM, without a password)."
+        ),
+    )
+    ice_servers: tuple[IceServer, ...] = field(
+        default=(),
+        repr=False,
+        metadata=_about(
+            Group.DOORS,
+            values.ice_server,
+            "URL[,USER,CREDENTIAL]",
+            "Use this STUN or TURN server, as in stun:host or turn:host,user,credential, and tell "
+            "it to clients, with its login (repeatable).",
+            name="ice_server",
+            many=True,
+            secret=True,
+        ),
+    )
+    udp_ports: Ports | None = field(
+        default=None,
+        metadata=_about(
+            Group.DOORS,
+            values.ports,
+            "LOW-HIGH",
+            "Take the media's UDP ports from this range: one a session, and one a viewer.",
+            said="any free one",
+        ),
+    )
+    announce: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            Group.DOORS,
+            values.reachable,
+            "ADDRESS",
+            "Tell peers that this address, too, leads to the media's ports, as behind a NAT "
+            "that maps them one to one (repeatable).",
+            many=True,
         ),
     )
     model: str = field(
@@ -302,6 +365,11 @@ class Settings:
         ),
     )
 
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        """What the doors speak."""
+        return "https" if self.https or self.tls_cert is not None else "http"
+
 
 def settings_table() -> tuple[Setting, ...]:
     """Every setting, in the order of `Settings`: what flags and `--help` are made from."""
@@ -346,6 +414,8 @@ def read_settings(
             places[it.field] = place
             chosen[it.field] = place.read(it)
     settings = Settings(**chosen)
+    if settings.scheme == "https" and "host" not in places:
+        settings = replace(settings, host=EVERYWHERE)  # it is for the others: none is needed here
     _check_together(settings, lambda name: _said(settings, name, places.get(name)))
     return settings
 
@@ -431,7 +501,11 @@ def _read_file(path: Path, named: str, known: set[str]) -> Mapping[str, object]:
 
 def _check_together(settings: Settings, said: Callable[[str], str]) -> None:
     """What no setting can tell by itself. `said`: a field as the user wrote it."""
-    if not (is_loopback(settings.host) or settings.token or settings.insecure):
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        given, due = ("tls_cert", "--tls-key") if settings.tls_cert else ("tls_key", "--tls-cert")
+        raise SettingsError(f"{said(given)} comes without {due}: pass both")
+    is_guarded = settings.token or settings.scheme == "https"  # which makes a token
+    if not (is_loopback(settings.host) or is_guarded or settings.insecure):
         raise SettingsError(
             f"{said('host')} opens the server to others: "
             "set --token (or OMOKAGE_TOKEN), or say --insecure"
@@ -440,6 +514,11 @@ def _check_together(settings: Settings, said: Callable[[str], str]) -> None:
         raise SettingsError(
             f"{said('batch_sizes')} is more than {said('max_sessions')}: "
             "such a batch could never be full; raise the one or lower the other"
+        )
+    if settings.udp_ports and len(settings.udp_ports) < settings.max_sessions:
+        raise SettingsError(
+            f"{said('udp_ports')} has fewer ports than {said('max_sessions')}: "
+            "each session takes one, and each viewer; widen it"
         )
     names = [camera.name for camera in settings.cameras]
     for name in names:

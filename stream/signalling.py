@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohttp import web
+from aiortc import RTCIceCandidate
 
 from stream.names import FORM, is_name
-from stream.sdp import MAX_BYTES, Offer, check_publisher, check_viewer
+from stream.network import IceServer
+from stream.sdp import MAX_BYTES, Offer, check_fragment, check_publisher, check_viewer
 from workers.errors import (
     NameRefused,
     NameTaken,
@@ -23,6 +26,10 @@ from workers.errors import (
 from workers.messages import Tally
 
 SDP = "application/sdp"
+FRAGMENT = "application/trickle-ice-sdpfrag"
+GONE = "no session or viewer is here: it may have ended"
+Checked = TypeVar("Checked")
+
 BODY_S = 10.0
 RETRY_AFTER_S = 5
 
@@ -127,6 +134,14 @@ class Stage(Protocol):
         """Ends the session or the viewer; False: there is none of this secret."""
         ...
 
+    def ice_ufrags(self, secret: str) -> frozenset[str] | None:
+        """Under which names the peer of this secret offered; None: there is none."""
+        ...
+
+    async def trickle(self, secret: str, candidates: Sequence[RTCIceCandidate]) -> None:
+        """More of a peer's candidates. Raises OfferError for too many."""
+        ...
+
     def sessions(self) -> Sequence[SessionView]: ...
 
     def session(self, name: str) -> SessionView | None: ...
@@ -140,7 +155,10 @@ class Signalling:
     `advertise`: the base of every link; None: the scheme and the checked `Host` of the request.
     """
 
-    def __init__(self, stage: Stage, advertise: str | None) -> None:
+    def __init__(
+        self, stage: Stage, advertise: str | None, ice_servers: Sequence[IceServer] = ()
+    ) -> None:
+        self._ice_links = [it.link for it in ice_servers]
         self._stage = stage
         self._advertise = advertise
 
@@ -151,6 +169,8 @@ class Signalling:
             web.post("/whep/{name}", self._watch),
             web.delete("/whip/sessions/{secret}", self._end),
             web.delete("/whep/sessions/{secret}", self._end),
+            web.patch("/whip/sessions/{secret}", self._trickle),
+            web.patch("/whep/sessions/{secret}", self._trickle),
         ]
 
     async def _publish(self, request: web.Request) -> web.Response:
@@ -177,9 +197,28 @@ class Signalling:
             raise refusal(error) from error
         return self._created(request, "whep", watching.secret, watching.answer, name)
 
+    async def _trickle(self, request: web.Request) -> web.Response:
+        """RFC 9725, section 4.3.1: only the ICE session that the ETag names takes candidates."""
+        secret = request.match_info["secret"]
+        ufrags = self._stage.ice_ufrags(secret)
+        if ufrags is None:
+            raise web.HTTPNotFound(text=GONE)
+        _check_precondition(request, ice_tag(secret))
+        try:
+            fragment = await _read(request, FRAGMENT, check_fragment)
+            if not fragment.ufrags <= ufrags:
+                raise OfferUnsupported(
+                    "an ICE restart is not to be had here; the session goes on as it was: "
+                    "where the network has changed for good, DELETE it and POST a new offer"
+                )
+            await self._stage.trickle(secret, fragment.candidates)
+        except OmokageError as error:
+            raise refusal(error) from error
+        return web.Response(status=204)
+
     async def _end(self, request: web.Request) -> web.Response:
         if not await self._stage.end(request.match_info["secret"]):
-            raise web.HTTPNotFound(text="no session or viewer is here: it may have ended")
+            raise web.HTTPNotFound(text=GONE)
         return web.Response()
 
     def _created(
@@ -187,8 +226,31 @@ class Signalling:
     ) -> web.Response:
         # Absolute: clients resolve a relative one against whatever they were configured with.
         base = self._advertise or f"{request.scheme}://{request.host}"
-        headers = {"Location": f"{base}/{kind}/sessions/{secret}", "Omokage-Session": name}
-        return web.Response(status=201, text=answer, content_type=SDP, headers=headers)
+        headers = {
+            "Location": f"{base}/{kind}/sessions/{secret}",
+            "Omokage-Session": name,
+            "ETag": f'"{ice_tag(secret)}"',
+        }
+        response = web.Response(status=201, text=answer, content_type=SDP, headers=headers)
+        for link in self._ice_links:
+            response.headers.add("Link", link)
+        return response
+
+
+def ice_tag(secret: str) -> str:
+    """The entity tag of a resource's ICE session: it has one alone, as ICE never restarts here."""
+    return hashlib.sha256(f"ice {secret}".encode()).hexdigest()[:16]
+
+
+def _check_precondition(request: web.Request, tag: str) -> None:
+    # @eyevinn/whip-web-client sends the tag back under its own name.
+    header = request.headers.get("If-Match", request.headers.get("ETag"))
+    if header is None:
+        if request.path.startswith("/whep/"):
+            return  # npm's whip-whep watches without it; the ice-ufrag tells as much
+        raise web.HTTPPreconditionRequired(text="send If-Match with the ETag of the 201")
+    if header.strip() != "*" and f'"{tag}"' not in [it.strip() for it in header.split(",")]:
+        raise web.HTTPPreconditionFailed(text="If-Match names another ICE session than this one's")
 
 
 def refusal(error: OmokageError) -> web.HTTPException:
@@ -214,9 +276,17 @@ def _not_now(text: str) -> web.HTTPException:
 
 
 async def _read_offer(request: web.Request, check: Callable[[str], Offer]) -> Offer:
-    if request.content_type.lower() != SDP:
+    return await _read(request, SDP, check)
+
+
+async def _read(
+    request: web.Request, content_type: str, check: Callable[[str], Checked]
+) -> Checked:
+    """The body, checked. `Content-Type` may be of any case and have parameters."""
+    if request.content_type.lower() != content_type:
         raise web.HTTPUnsupportedMediaType(
-            text=f"the offer must be sent as Content-Type: {SDP}", headers={"Accept-Post": SDP}
+            text=f"the body must be sent as Content-Type: {content_type}",
+            headers={"Accept-Post" if content_type == SDP else "Accept-Patch": content_type},
         )
     try:
         async with asyncio.timeout(BODY_S):
@@ -232,4 +302,4 @@ async def _read_offer(request: web.Request, check: Callable[[str], Offer]) -> Of
     try:
         return check(body.decode("utf-8"))
     except UnicodeDecodeError:
-        raise OfferError("the offer is not UTF-8: send it as text") from None
+        raise OfferError("the body is not UTF-8: send it as text") from None

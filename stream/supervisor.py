@@ -113,6 +113,7 @@ class Supervisor:
         self._has_drained = False
         self._is_stopping = False
         self._deadline_s = 0.0
+        self._alarm: asyncio.TimerHandle | None = None  # wakes us at the deadline
         self._doing = "starting"
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
@@ -178,22 +179,18 @@ class Supervisor:
         self._put(self._spec)
         try:
             while not self._is_stopping:
-                if not await self._woken() and not self._listen(channel):
-                    return f"silent for its deadline while {self._doing}"
-                self._listen(channel)
+                await self._wake.wait()
+                self._wake.clear()
+                heard = self._listen(channel)
+                if asyncio.get_running_loop().time() >= self._deadline_s:
+                    if not heard:
+                        return f"silent for its deadline while {self._doing}"
+                    self._wake.set()  # it spoke, though no beat: once more
             return await self._drain(child, channel)
         except EOFError:
             return await self._last_words(child)
-
-    async def _woken(self) -> bool:
-        """False when the heart's deadline passed first."""
-        try:
-            async with asyncio.timeout_at(self._deadline_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
-        self._wake.clear()
-        return True
+        finally:
+            self._silence_alarm()
 
     def _listen(self, channel: Channel) -> bool:
         """Whether there was anything. Raises EOFError when the worker is gone."""
@@ -240,8 +237,17 @@ class Supervisor:
                 assert_never(never)
 
     def _expect_beat(self, doing: str, within_s: float) -> None:
+        # One alarm a beat: a timeout around each wait would cost as much as the word it waits for.
+        loop = asyncio.get_running_loop()
         self._doing = doing
-        self._deadline_s = asyncio.get_running_loop().time() + within_s
+        self._deadline_s = loop.time() + within_s
+        self._silence_alarm()
+        self._alarm = loop.call_at(self._deadline_s, self._wake.set)
+
+    def _silence_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _put(self, message: object, fd: int | None = None) -> None:
         if self._post is None:

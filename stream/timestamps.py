@@ -53,6 +53,10 @@ class WireClock:
         """The wire timestamp of the last frame, shown once more."""
         return self._sent(self._due(now_s), now_s)
 
+    def latest(self) -> int:
+        """What went out last."""
+        return self._last
+
     def _due(self, now_s: float) -> int:
         if self._last_s is None:
             return 0

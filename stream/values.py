@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from stream.hosts import is_host
+from stream.hosts import address, is_host
 from stream.names import FORM, is_name
+from stream.network import IceServer, Ports
 from workers.geometry import Geometry
 
 E = TypeVar("E", bound=Enum)
@@ -124,6 +126,12 @@ def origin(text: str) -> str:
     return f"{parts.scheme}://{name}{port}"
 
 
+def file(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise ValueError("names no file: pass its path")
+    return Path(text)
+
+
 def token(text: str) -> str:
     """What may stand after `Bearer` (RFC 6750, section 2.1)."""
     if not re.fullmatch(r"[A-Za-z0-9._~+/-]*=*", text):
@@ -158,6 +166,39 @@ def camera(text: str) -> Camera:
     except ValueError as error:
         raise ValueError(f"gives camera {name} a URL that {error}") from None
     return Camera(name, url)
+
+
+def ice_server(text: str) -> IceServer:
+    """`URL` of a STUN server, `URL,USER,CREDENTIAL` of a TURN server (RFC 7064, RFC 7065)."""
+    url, *login = text.split(",", 2)
+    parts = re.fullmatch(r"(stun|turns?):([^\s?:@/]+)(?::(\d{1,5}))?(\?transport=(udp|tcp))?", url)
+    if parts is None or not is_host(parts[2]) or not 0 < int(parts[3] or 1) <= 65535:
+        raise ValueError("is no such server: write it as stun:host or turn:host,user,credential")
+    if parts[1] == "stun" and (login or parts[4]):
+        raise ValueError("says too much of a STUN server: write it as stun:host or stun:host:port")
+    if parts[1] != "stun" and (len(login) < 2 or not all(login) or not text.isprintable()):
+        raise ValueError("has no login: write a TURN server as turn:host,user,credential")
+    if parts[1] == "turns" and parts[5] == "udp":
+        raise ValueError("asks for TLS over UDP, which is not spoken here: use ?transport=tcp")
+    return IceServer(url, *login)
+
+
+def ports(text: str) -> Ports:
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if found is None:
+        raise ValueError("is no range of ports: write it as 50000-50100")
+    low, high = int(found[1]), int(found[2])
+    if not 1024 <= low <= high <= 65535:
+        raise ValueError("is out of range: pass the lower end first, 1024 to 65535")
+    return Ports(low, high)
+
+
+def reachable(text: str) -> str:
+    """An address that leads to this machine, in its shortest form."""
+    found = address(text)
+    if found is None or found.is_multicast or found.is_unspecified or found.is_link_local:
+        raise ValueError("is no address that others could reach: pass one, not a name")
+    return str(found)
 
 
 def broker_url(text: str) -> str:

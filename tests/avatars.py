@@ -30,6 +30,18 @@ class Slow(nn.Module):
         return frames.clone()
 
 
+class Slow5(Slow):
+    """5 ms a batch."""
+
+    step_s = 0.005
+
+
+class Slow80(Slow):
+    """80 ms a batch: slower than a camera, with frames left out."""
+
+    step_s = 0.080
+
+
 class SlowInvert(Slow):
     """The negative, at 60 ms a batch: there is always a batch to be killed inside of."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +35,32 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
         return "nothing n=0"
     shown = [f"{value:.{digits}f}" for value in (median(values), min(values), max(values))]
     return f"{shown[0]} [{shown[1]}–{shown[2]}] n={len(values)}"
+
+
+def ranks(values: Sequence[float], *shares: float) -> tuple[float, ...]:
+    """Nearest-rank percentiles; infinite where there is no value."""
+    ranked = sorted(values)
+    if not ranked:
+        return (math.inf,) * len(shares)
+    return tuple(ranked[min(int(share * len(ranked)), len(ranked) - 1)] for share in shares)
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """User and system time that these processes have taken, with their ended children's."""
+    return sum(map(_own_ticks, pids)) / os.sysconf("SC_CLK_TCK")
+
+
+def thread_cpu_s(pid: int) -> float:
+    """User and system time of a process's first thread alone: its event loop's."""
+    words = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def descriptors_of(pid: int) -> tuple[int, int]:
+    """How many a process has open, and how many it may have."""
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    allowed = next(line for line in limits if line.startswith("Max open files")).split()[3]
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())), int(allowed)
 
 
 class ForeignLoad:

@@ -19,6 +19,7 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError
 from av import VideoFrame
+from network import Network
 
 from stream.rtc import close_quietly
 
@@ -130,6 +131,7 @@ class Client:
     name: str = ""
     seen: list[Seen] = field(default_factory=list)
     frames: list[VideoFrame] | None = None  # set to a list to keep the pictures themselves
+    network: Network | None = None  # that the connection leads through
     _reader: asyncio.Task[None] | None = None
 
     async def offer(self, http: aiohttp.ClientSession, url: str, codec: str | None = None) -> None:
@@ -141,15 +143,21 @@ class Client:
                 if c.mimeType.lower() == f"video/{codec}".lower()
             ]
             for transceiver in self.pc.getTransceivers():
-                transceiver.setCodecPreferences(wanted)
+                if transceiver.kind == "video":
+                    transceiver.setCodecPreferences(wanted)
         await self.pc.setLocalDescription(await self.pc.createOffer())
         headers = {"Content-Type": "application/sdp"}
-        async with http.post(url, data=self.pc.localDescription.sdp, headers=headers) as reply:
+        offer = self.pc.localDescription.sdp
+        if self.network is not None:
+            offer = await self.network.way_to_server(offer)
+        async with http.post(url, data=offer, headers=headers) as reply:
             body = await reply.text()
             if reply.status != 201:
                 raise RuntimeError(f"{reply.status}: {body}")
             self.location = reply.headers["Location"]
             self.name = reply.headers.get("Omokage-Session", "")
+        if self.network is not None:
+            body = await self.network.way_to_peer(body)
         await self.pc.setRemoteDescription(RTCSessionDescription(body, "answer"))
 
     async def publish(

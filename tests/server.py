@@ -122,14 +122,14 @@ class Server:
 
 @asynccontextmanager
 async def serve(
-    *flags: str, env: dict[str, str] | None = None, wait: bool = True
+    *flags: str, env: dict[str, str] | None = None, wait: bool = True, module: str = "stream"
 ) -> AsyncIterator[Server]:
     """Yields once it is ready. Its free ports are chosen here; `flags` may override."""
     port, broker_port = free_port(), free_port()
     ours = {"PYTHONPATH": str(TESTS), "PYTHONUNBUFFERED": "1"}
     environment = os.environ | ours | (env or {})
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "stream", "serve",
+        sys.executable, "-m", module, "serve",
         "--port", str(port), "--broker-port", str(broker_port), *flags,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

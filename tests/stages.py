@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import aiohttp
+from aiortc import RTCIceCandidate
 
 from stream.api import build_web_app, listen
 from stream.settings import Settings
 from stream.signalling import NodeState, Published, SessionView, Watching
 from workers.errors import NameTaken, NoSuchSession, ServerFull
 
+UFRAG = "Ab1/"
 ANSWER = "v=0\r\ns=answer\r\n"
 
 
@@ -29,6 +31,7 @@ class MemoryStage:
     by_secret: dict[str, str] = field(default_factory=dict)
     viewers: dict[str, str] = field(default_factory=dict)
     made: int = 0
+    trickled: list[str] = field(default_factory=list)
 
     async def publish(self, name: str | None, offer: str) -> Published:
         await asyncio.sleep(self.patience_s)
@@ -55,6 +58,14 @@ class MemoryStage:
     async def end(self, secret: str) -> bool:
         ended = self.by_secret.pop(secret, None) or self.viewers.pop(secret, None)
         return ended is not None
+
+    def ice_ufrags(self, secret: str) -> frozenset[str] | None:
+        return frozenset({UFRAG}) if secret in self.by_secret | self.viewers else None
+
+    async def trickle(self, secret: str, candidates: Sequence[RTCIceCandidate]) -> None:
+        if self.raises:
+            raise self.raises
+        self.trickled += [f"{it.ip}:{it.port}" for it in candidates]
 
     def sessions(self) -> list[SessionView]:
         return [view for name in self.by_secret.values() if (view := self.session(name))]

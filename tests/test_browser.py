@@ -49,6 +49,19 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 """
 
+KEEP_PEER = """
+const Peer = RTCPeerConnection;
+window.RTCPeerConnection = class extends Peer {
+  constructor(...options) { super(...options); window.peer = this; }
+};
+"""
+# Packets that came, and the energy of what was played of them.
+HEARD = """async () => {
+  const sound = [...(await peer.getStats()).values()]
+    .find((it) => it.type === "inbound-rtp" && it.kind === "audio");
+  return sound ? [sound.packetsReceived, sound.totalAudioEnergy] : null;
+}"""
+
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def browser() -> AsyncIterator[Browser]:
@@ -130,6 +143,32 @@ async def test_one_press_makes_an_avatar_that_others_watch_while_mqtt_tells_of_i
                 await expect(viewer.locator("#title")).to_have_text(
                     re.compile("The session has ended|Nobody is here yet"), timeout=6000
                 )
+
+
+async def test_a_viewer_hears_the_performer_once_each_has_switched_it_on(browser: Browser) -> None:
+    async with (
+        serve("--model", "mirror") as server,
+        tab(browser, f"{server.base}/", permissions=["camera", "microphone"]) as page,
+    ):
+        await press(page)
+        await goes_live(page)
+        [session] = await sessions(server)
+        watch = f"{server.base}/watch/{session['name']}"
+        async with tab(browser, watch, permissions=[], script=KEEP_PEER) as viewer:
+            await reaches(viewer, "live")
+            await asyncio.sleep(0.5)
+            assert await viewer.evaluate(HEARD) is None  # not a packet
+            await page.locator("#voice").click()
+            async with asyncio.timeout(5):
+                while (await viewer.evaluate(HEARD) or [0, 0])[0] < 50:  # noqa: ASYNC110  # a counter
+                    await asyncio.sleep(0.1)
+            assert (await viewer.evaluate(HEARD))[1] == 0  # muted, as browsers want it
+            await viewer.locator("#sound").click()
+            async with asyncio.timeout(5):
+                while (await viewer.evaluate(HEARD))[1] == 0:  # noqa: ASYNC110  # another
+                    await asyncio.sleep(0.1)
+            await advances(viewer, "#avatar", frames=20)
+            assert await viewer.evaluate("[avatar.muted, avatar.paused]") == [False, False]
 
 
 async def test_the_pixels_of_the_avatar_are_the_inverted_cameras(browser: Browser) -> None:

@@ -1,5 +1,8 @@
 """The two codecs, set for live pictures."""
 
+from collections.abc import Iterator
+
+import av
 import numpy as np
 import pytest
 
@@ -72,20 +75,47 @@ def test_h264_names_its_colours_and_profile() -> None:
     assert decoder.profile == "Constrained Baseline"
 
 
-def test_h264_follows_its_bit_rate_while_it_runs_without_a_keyframe() -> None:
-    encoder = VideoEncoder(Codec.H264, GEOMETRY)
+def hard(count: int) -> Iterator[np.ndarray]:
     dice = np.random.default_rng(1)
-    sizes, keys = [], 0
-    for i, frame in enumerate(moving(240)):
+    for frame in moving(count):
         frame[:256] += dice.integers(0, 40, (256, 256), dtype=np.uint8)
-        if i == 120:
-            assert encoder._context is not None
-            encoder._context.bit_rate = 100_000
-        (packet,) = encoder.encode(frame, i * 3000, False)
-        sizes.append(packet.size)
-        keys += packet.is_keyframe
-    assert keys == 1
-    assert sum(sizes[180:]) < 0.6 * sum(sizes[60:120])
+        yield frame
+
+
+def encoded(encoder: VideoEncoder, rates: dict[int, int], count: int) -> list[av.Packet]:
+    """A packet a frame; rates: what is wanted from which frame on."""
+    packets = []
+    for i, frame in enumerate(hard(count)):
+        encoder.bit_rate = rates.get(i, encoder.bit_rate)
+        packets += encoder.encode(frame, i * 3000, False)
+    return packets
+
+
+def bit_rate(packets: list[av.Packet]) -> float:
+    return sum(packet.size for packet in packets) * 8 * 30 / len(packets)
+
+
+def test_h264_follows_its_bit_rate_down_and_up_without_a_keyframe() -> None:
+    encoder = VideoEncoder(Codec.H264, GEOMETRY)
+    packets = encoded(encoder, {90: 100_000, 210: 300_000}, 330)
+    assert sum(packet.is_keyframe for packet in packets) == 1
+    assert bit_rate(packets[150:210]) < 130_000
+    assert bit_rate(packets[270:]) > 240_000
+
+
+def test_h264_opened_at_a_low_rate_keeps_to_it_and_has_room_to_rise() -> None:
+    encoder = VideoEncoder(Codec.H264, GEOMETRY, bit_rate=120_000)
+    packets = encoded(encoder, {120: 220_000}, 240)
+    assert sum(packet.is_keyframe for packet in packets) == 1
+    assert bit_rate(packets[60:120]) < 150_000
+    assert bit_rate(packets[180:]) > 170_000
+
+
+def test_vp8_is_built_anew_for_a_large_change_alone_and_not_each_few_seconds() -> None:
+    encoder = VideoEncoder(Codec.VP8, GEOMETRY)
+    packets = encoded(encoder, {60: 280_000, 90: 100_000, 130: 300_000}, 300)
+    keys = [i for i, packet in enumerate(packets) if packet.is_keyframe]
+    assert keys == [0, 120, 240]
 
 
 def test_the_bit_rate_goes_by_the_size_within_bounds() -> None:

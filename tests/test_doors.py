@@ -179,7 +179,9 @@ async def test_every_response_says_little_of_the_server_and_much_to_the_browser(
             policy = answer.headers["Content-Security-Policy"]
             assert "default-src 'self'" in policy and "unsafe" not in policy
             assert "media-src 'self' blob: mediastream:" in policy
-            assert answer.headers["Permissions-Policy"].startswith("camera=(self)")
+            assert answer.headers["Permissions-Policy"].startswith(
+                "camera=(self), microphone=(self), "
+            )
 
 
 async def test_an_error_is_json_for_the_api_and_a_plain_line_for_an_sdp_endpoint() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -19,6 +19,8 @@ from stream.decoder import open_decoder
 from stream.encoder import Rendition, Renditions
 from stream.feed import Feed
 from workers.ring import OUTBOX_SLOTS, Arena, Ring
+
+Encode = Callable[[np.ndarray, int, bool], list[av.Packet]]
 
 
 class Sink:
@@ -233,3 +235,78 @@ async def test_close_waits_for_the_slot_in_work_and_stops_every_sink() -> None:
         late = Sink(Codec.VP8)
         rendition.attach(late)
         assert late.stopped
+
+
+async def test_four_renditions_with_slow_encoders_leave_the_worker_its_slots() -> None:
+    with ThreadPoolExecutor(2) as executor, Arena.create(GEOMETRY, lanes=1) as arena:
+        ring = arena.outbox(0)
+        feed = Feed(ring, 1, make_card(GEOMETRY))
+        feed.open()
+        renditions = Renditions(GEOMETRY, feed, executor)
+        sinks, opened = [], []
+        for codec in Codec:
+            for rendition in (renditions.get(codec), renditions.lower(codec, 100_000)):
+                opened.append(rendition)
+                encode = rendition._encoder.encode
+
+                def slow(
+                    pixels: np.ndarray, pts: int, keyframe: bool, encode: Encode = encode
+                ) -> list[av.Packet]:
+                    before = pixels.copy()
+                    time.sleep(0.06)
+                    assert (pixels == before).all(), "a slot was overwritten in the encoder"
+                    return encode(pixels, pts, keyframe)
+
+                rendition._encoder.encode = slow  # type: ignore[method-assign]
+                sinks.append(Sink(codec))
+                rendition.attach(sinks[-1])
+        await live(ring, 60)  # a claim that fails fails there
+        await until(lambda: all(abs(sink.lumas[-1] - 100) < 3 for sink in sinks if sink.lumas), 8)
+        assert feed.high_water_claimed <= 3
+        assert all(sink.lumas for sink in sinks)
+        assert [rendition.failed for rendition in opened] == [0, 0, 0, 0]
+        assert all(a.pts < b.pts for sink in sinks for a, b in pairwise(sink.packets))
+        await renditions.close()
+        feed.close()
+        while (left := ring.take()) is not None:
+            ring.give_back(left.slot)
+        assert all(ring.claim_free() is not None for _ in range(OUTBOX_SLOTS))
+
+
+async def test_a_lower_rendition_shows_every_other_frame_and_holds_no_slot() -> None:
+    async with encoding() as (rendition, feed, ring):
+        with ThreadPoolExecutor(1) as executor:
+            renditions = Renditions(GEOMETRY, feed, executor)
+            lower, sink, main = (
+                renditions.lower(Codec.H264, 100_000),
+                Sink(Codec.H264),
+                Sink(Codec.H264),
+            )
+            encode, borrowed = lower._encoder.encode, list[bool]()
+
+            def watched(pixels: np.ndarray, pts: int, keyframe: bool) -> list[av.Packet]:
+                slots = [ring.view(slot) for slot in range(OUTBOX_SLOTS)]
+                borrowed.append(any(np.shares_memory(pixels, slot) for slot in slots))
+                return encode(pixels, pts, keyframe)
+
+            lower._encoder.encode = watched  # type: ignore[method-assign]
+            rendition.attach(main)
+            lower.attach(sink)
+            await live(ring, 60)
+            assert 20 <= len(sink.packets) <= 35 < len(main.packets)
+            assert set(borrowed) == {False}
+            lower.detach(sink)
+            renditions.drop_lower(Codec.H264)
+            assert renditions.lower_count == 0
+            await renditions.close()
+
+
+async def test_when_the_last_sink_leaves_the_codec_is_let_go() -> None:
+    async with encoding() as (rendition, _, ring):
+        sink = Sink(Codec.H264)
+        rendition.attach(sink)
+        await live(ring, 5)
+        await until(lambda: sink.packets != [])
+        assert rendition._encoder._context is not None
+        rendition.detach(sink)
+        assert rendition._encoder._context is None

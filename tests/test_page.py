@@ -18,6 +18,16 @@ from playwright.async_api import Browser, Page, expect
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STRANGE_HOST = "omokage.test"
+# Keeps what the browser was asked for, and what it gave.
+ASKED = """
+const { mediaDevices } = navigator, ask = mediaDevices.getUserMedia.bind(mediaDevices);
+window.asked = [], window.given = [];
+mediaDevices.getUserMedia = async (wishes) => {
+  asked.push(wishes);
+  given.push(await ask(wishes));
+  return given.at(-1);
+};
+"""
 FAILING_CAMERA = """
 navigator.mediaDevices.getUserMedia = () =>
   Promise.reject(new DOMException("Could not start video source", "NotReadableError"));
@@ -118,7 +128,7 @@ async def test_a_page_that_is_not_secure_says_so_before_any_press(
     browser: Browser, stage: EchoStage
 ) -> None:
     async with tab(browser, f"http://{STRANGE_HOST}:{stage.port}/") as page:
-        await says(page, "This page is not secure", mend="over HTTPS")
+        await says(page, "This page is not secure", mend="with --https")
         await expect(page.locator("#trouble-mend")).to_contain_text("localhost")
 
 
@@ -145,6 +155,14 @@ async def test_a_connection_that_finds_no_way_names_ice(browser: Browser, stage:
         await says(page, "The connection failed: ICE found no way", mend="UDP")
 
 
+# A state may pass more quickly than somebody who looks now and then could see.
+NOTE_STATES = """() => {
+  window.states = [];
+  new MutationObserver(() => states.push(document.body.dataset.state))
+    .observe(document.body, { attributes: true, attributeFilter: ["data-state"] });
+}"""
+
+
 async def test_a_server_that_goes_away_is_missed(browser: Browser) -> None:
     async with AsyncExitStack() as server:
         stage = await server.enter_async_context(page_server())
@@ -153,8 +171,10 @@ async def test_a_server_that_goes_away_is_missed(browser: Browser) -> None:
             await goes_live(page)
             await server.aclose()
             await says(page, "The server is gone", mend="Check that it runs", timeout_ms=12_000)
+            await page.evaluate(NOTE_STATES)
             await press(page)
-            await reaches(page, "starting")
+            await page.wait_for_function("states.at(-1) === 'trouble'", timeout=8_000)
+            assert "starting" in await page.evaluate("states"), "it did not try again"
             await says(page, "The server is gone", mend="Check that it runs")
 
 
@@ -223,6 +243,42 @@ async def test_the_keyboard_alone_starts_and_stops(browser: Browser, stage: Echo
         await expect(button).to_be_focused()
         await page.keyboard.press("Space")
         await reaches(page, "idle")
+
+
+async def test_the_microphone_is_off_until_it_is_pressed_and_off_again_after(
+    browser: Browser, stage: EchoStage
+) -> None:
+    async with tab(browser, stage.url, permissions=["camera", "microphone"], script=ASKED) as page:
+        await expect(page.locator("#voice")).to_be_hidden()
+        await press(page)
+        await goes_live(page)
+        assert await page.evaluate("asked.map((it) => Boolean(it.audio))") == [False]
+        button = page.locator("#voice")
+        await expect(button).to_have_attribute("aria-pressed", "false")
+        await button.click()
+        await expect(button).to_have_attribute("aria-pressed", "true")
+        await expect(page.locator("#status")).to_contain_text("The microphone is on.")
+        assert await page.evaluate("given[1].getTracks()[0].readyState") == "live"
+        await button.click()
+        await expect(button).to_have_attribute("aria-pressed", "false")
+        assert await page.evaluate("given[1].getTracks()[0].readyState") == "ended"
+        await button.click()
+        await expect(button).to_have_attribute("aria-pressed", "true")
+        await press(page)
+        await reaches(page, "idle")
+        assert await page.evaluate("given[2].getTracks()[0].readyState") == "ended"
+
+
+async def test_a_refused_microphone_is_told_and_the_picture_goes_on(
+    browser: Browser, stage: EchoStage
+) -> None:
+    async with tab(browser, stage.url) as page:
+        await press(page)
+        await goes_live(page)
+        await page.locator("#voice").click()
+        await expect(page.locator("#status")).to_contain_text("The microphone is not to be had")
+        await expect(page.locator("#voice")).to_have_attribute("aria-pressed", "false")
+        await advances(page, "#avatar")
 
 
 async def test_nothing_is_wider_than_a_phone(browser: Browser, stage: EchoStage) -> None:

@@ -29,6 +29,8 @@ class Checker(Serial):
     waited for a moment recorded after it, or was handed it by the host, as work is on enqueuing.
     """
 
+    in_order = False
+
     def __init__(self, skipped: tuple[str, Moment] | None = None) -> None:
         super().__init__()
         self.races: list[str] = []

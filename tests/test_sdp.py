@@ -10,7 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from offers import AUDIO, FINGERPRINT, PUBLISHER, VIDEO, VIEWER, sdp
 
-from stream.sdp import Way, answer_setup, check_publisher, check_viewer
+from stream.sdp import (
+    Way,
+    answer_setup,
+    check_publisher,
+    check_viewer,
+    without_unused,
+)
 from workers.errors import OfferError, OfferUnsupported
 
 
@@ -185,3 +191,19 @@ async def _answered(offer: str) -> bool:
         return "m=video" in answer.sdp
     finally:
         await peer.close()
+
+
+def test_candidates_that_lead_nowhere_from_here_are_left_out_and_so_is_their_end() -> None:
+    kinds = """\
+a=candidate:1 1 udp 1 192.0.2.7 50000 typ host
+a=candidate:2 1 TCP 1 192.0.2.7 9 typ host tcptype active
+a=candidate:3 1 UDP 1 fe80::1 50001 typ host
+a=candidate:4 1 UDP 1 a-b.local 50002 typ host
+a=candidate:5 1 UDP 1 127.0.0.1 50003 typ host
+a=candidate:6 2 UDP 1 192.0.2.7 50004 typ host
+a=candidate:7 1 UDP 1 192.0.2.8 50005 typ relay raddr 0.0.0.0 rport 9
+a=end-of-candidates
+a=mid:1
+"""
+    left = without_unused(kinds).splitlines()
+    assert [line.split(" ")[0] for line in left] == ["a=candidate:1", "a=candidate:7", "a=mid:1"]

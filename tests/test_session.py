@@ -94,6 +94,18 @@ def test_a_held_session_ends_when_patience_is_over() -> None:
     assert (life.state, life.reason) == (State.ENDED, "silent")
 
 
+@pytest.mark.parametrize("interval_s", [1 / 30, 0.5, 2.0, 5.0, 20.0])
+def test_a_peer_that_never_comes_back_is_gone_34_s_after_its_last_frame(interval_s: float) -> None:
+    life, last_s = live_life(fps=1 / interval_s)
+    while life.state is not State.ENDED:
+        deadline_s = life.deadline_s
+        assert deadline_s is not None and last_s < deadline_s <= last_s + 34.0
+        event = life.due(deadline_s)
+        assert event is not None
+        life.advance(event, deadline_s)
+    assert life.reason == "silent"
+
+
 def test_an_rtsp_camera_is_waited_for_and_held_for_ever() -> None:
     camera = session(Source.RTSP)
     assert not camera.check(1e6)

@@ -27,6 +27,12 @@ FLAGS = [
     "--cors-origin",
     "--token",
     "--insecure",
+    "--https",
+    "--tls-cert",
+    "--tls-key",
+    "--ice-server",
+    "--udp-ports",
+    "--announce",
     "--model",
     "--device",
     "--geometry",
@@ -212,6 +218,26 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         read(file=written(tmp_path, "port = = 1"))
 
 
+def test_https_is_for_the_others_unless_a_host_is_named(tmp_path: Path) -> None:
+    pair = {"tls_cert": "a.crt", "tls_key": "a.key"}
+    for flags in ({"https": "true"}, pair):
+        assert (read(flags).scheme, read(flags).host) == ("https", "0.0.0.0")
+        assert read({**flags, "host": "127.0.0.1"}).host == "127.0.0.1"
+        assert read(flags, {"OMOKAGE_HOST": "::1"}).host == "::1"
+        assert read(flags, file=written(tmp_path, 'host = "box.example"')).host == "box.example"
+    assert (read().scheme, read().host) == ("http", "127.0.0.1")
+    assert read(pair).tls_key == Path("a.key")
+
+
+def test_a_certificate_and_its_key_come_together() -> None:
+    with pytest.raises(SettingsError, match=r"^--tls-cert a comes without --tls-key: pass both"):
+        read({"tls_cert": "a"})
+    with pytest.raises(SettingsError, match=r"^OMOKAGE_TLS_KEY=b comes without --tls-cert"):
+        read({}, {"OMOKAGE_TLS_KEY": "b"})
+    with pytest.raises(SettingsError, match=r"--tls-cert .* names no file"):
+        read({"tls_cert": "", "tls_key": "b"})
+
+
 def test_a_host_beyond_loopback_asks_for_a_token_or_for_insecure() -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "box.example"):
         with pytest.raises(SettingsError, match=f"--host {host} opens the server to others"):
@@ -269,3 +295,44 @@ def test_settings_load_without_torch_or_the_network() -> None:
     code = "import sys, stream.settings as s; print({'torch', 'aiohttp', 'av'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_network_is_chosen_by_servers_ports_and_addresses() -> None:
+    settings = read(
+        {
+            "ice_server": [
+                "stun:stun.example:3479",
+                "turn:turn.example?transport=tcp,me,hunter2,x",
+            ],
+            "udp_ports": ["50000-50100"],
+            "announce": ["198.51.100.7", "2001:DB8::7"],
+        }
+    )
+    stun, turn = settings.ice_servers
+    assert stun.link == '<stun:stun.example:3479>; rel="ice-server"'
+    assert turn.link == (
+        '<turn:turn.example?transport=tcp>; rel="ice-server"; username="me"; '
+        'credential="hunter2,x"; credential-type="password"'
+    )
+    assert "hunter2" not in repr(settings) + repr(turn)
+    assert settings.udp_ports is not None and len(settings.udp_ports) == 101
+    assert settings.announce == ("198.51.100.7", "2001:db8::7")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("ice_server", "http://host", "is no such server"),
+        ("ice_server", "stun:host,me,hunter2", "says too much"),
+        ("ice_server", "turn:host", "has no login"),
+        ("ice_server", "turns:host?transport=udp,me,hunter2", "TLS over UDP"),
+        ("udp_ports", "50000", "no range of ports"),
+        ("udp_ports", "50100-50000", "lower end first"),
+        ("udp_ports", "50000-50003", "fewer ports than --max-sessions 16"),
+        ("announce", "box.example", "a name"),
+    ],
+)
+def test_a_wrong_network_is_told_why_and_shows_no_login(name: str, text: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says) as error:
+        read({name: [text]})
+    assert "hunter2" not in str(error.value)

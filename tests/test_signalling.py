@@ -98,15 +98,105 @@ async def test_the_public_name_ends_nothing() -> None:
         assert here.stage.by_secret
 
 
-async def test_a_resource_takes_no_patch_and_lives_on() -> None:
+PATCH = {"Content-Type": "application/trickle-ice-sdpfrag"}
+FRAGMENT = """\
+a=ice-ufrag:Ab1/
+a=ice-pwd:0123456789abcdefghijklmn
+m=video 9 UDP/TLS/RTP/SAVPF 0
+a=mid:1
+a=candidate:1 1 udp 2122260223 192.0.2.7 50000 typ host
+a=candidate:3 1 tcp 1518280447 192.0.2.7 9 typ host tcptype active
+a=end-of-candidates
+"""
+
+
+async def patch(
+    here: House, path: str, headers: dict[str, str], fragment: str = FRAGMENT
+) -> tuple[int, str]:
+    async with here.client.patch(path, data=fragment, headers=PATCH | headers) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_candidates_come_by_patch_under_the_strong_etag_of_the_201() -> None:
+    async with house() as here:
+        _, _, session = await post(here, "/whip/aya")
+        _, _, viewer = await post(here, "/whep/aya", VIEWER)
+        assert re.fullmatch(r'"[0-9a-f]{16}"', session["ETag"])
+        assert session["ETag"] != viewer["ETag"]
+        for path, tag in (
+            ("/whip/sessions/secret-1", session["ETag"]),
+            ("/whep/sessions/viewer-2", viewer["ETag"]),
+            ("/whip/sessions/secret-1", f'"other", {session["ETag"]}'),
+            ("/whip/sessions/secret-1", "*"),
+        ):
+            here.stage.trickled.clear()
+            assert await patch(here, path, {"If-Match": tag}) == (204, "")
+            assert here.stage.trickled == ["192.0.2.7:50000"]
+
+
+async def test_a_patch_of_another_ice_session_changes_nothing() -> None:
+    async with house() as here:
+        _, _, session = await post(here, "/whip")
+        path, tag = "/whip/sessions/secret-1", session["ETag"]
+        assert (await patch(here, path, {}))[0] == 428
+        for wrong in ('"other"', f"W/{tag}", tag.strip('"'), ""):
+            assert (await patch(here, path, {"If-Match": wrong}))[0] == 412
+        assert (await patch(here, "/whip/sessions/nobody", {"If-Match": tag}))[0] == 404
+        assert not here.stage.trickled
+
+
+async def test_npm_clients_that_send_no_if_match_are_understood() -> None:
+    async with house() as here:
+        _, _, session = await post(here, "/whip/aya")
+        await post(here, "/whep/aya", VIEWER)
+        assert (await patch(here, "/whep/sessions/viewer-2", {}))[0] == 204
+        assert (await patch(here, "/whip/sessions/secret-1", {"ETag": session["ETag"]}))[0] == 204
+
+
+async def test_an_ice_restart_is_refused_in_words_and_the_session_lives_on() -> None:
     async with house() as here:
         await post(here, "/whip")
-        patch = {"Content-Type": "application/trickle-ice-sdpfrag"}
-        async with here.client.patch("/whip/sessions/secret-1", data="x", headers=patch) as answer:
-            assert answer.status == 405
-            assert answer.headers["Allow"] == "DELETE, OPTIONS"
-            assert (await answer.text()).startswith("PATCH is not to be had here")
-        assert "secret-1" in here.stage.by_secret
+        restart = FRAGMENT.replace("Ab1/", "Zz9/")
+        status, text = await patch(here, "/whip/sessions/secret-1", {"If-Match": "*"}, restart)
+        assert status == 422 and "the session goes on" in text
+        assert "secret-1" in here.stage.by_secret and not here.stage.trickled
+
+
+@pytest.mark.parametrize(
+    ("fragment", "says"),
+    [
+        ("hello", "no line of SDP"),
+        (FRAGMENT.replace("50000", "99999"), "port 99999"),
+        (FRAGMENT + "a=candidate:1 1 udp 1 192.0.2.7 5 typ host\n" * 64, "more than 64"),
+        (FRAGMENT + "a=candidate:1 1 udp\n", "cannot be read"),
+        (FRAGMENT + "a=x\n" * 2000, "over 2000 lines"),
+    ],
+)
+async def test_a_hostile_fragment_is_refused(fragment: str, says: str) -> None:
+    async with house() as here:
+        await post(here, "/whip")
+        status, text = await patch(here, "/whip/sessions/secret-1", {"If-Match": "*"}, fragment)
+        assert status == 400 and says in text
+        assert not here.stage.trickled
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("Application/Trickle-ICE-SDPfrag; charset=utf-8", 204),
+        ("application/sdp", 415),
+        ("", 415),
+    ],
+)
+async def test_a_fragment_has_its_own_media_type(kind: str, status: int) -> None:
+    async with house() as here:
+        await post(here, "/whip")
+        headers = {"If-Match": "*", "Content-Type": kind}
+        path = "/whip/sessions/secret-1"
+        async with here.client.patch(path, data=FRAGMENT, headers=headers) as answer:
+            assert answer.status == status
+            taken = answer.headers.get("Accept-Patch")
+            assert taken == (PATCH["Content-Type"] if status == 415 else None)
 
 
 async def test_options_says_what_each_address_takes() -> None:
@@ -115,7 +205,7 @@ async def test_options_says_what_each_address_takes() -> None:
             ("/whip", "OPTIONS, POST", "application/sdp"),
             ("/whip/aya", "OPTIONS, POST", "application/sdp"),
             ("/whep/aya", "OPTIONS, POST", "application/sdp"),
-            ("/whip/sessions/x", "DELETE, OPTIONS", None),
+            ("/whip/sessions/x", "DELETE, OPTIONS, PATCH", None),
             ("/sessions", "GET, HEAD, OPTIONS", None),
         ):
             async with here.client.options(path) as answer:

@@ -103,3 +103,23 @@ async def test_stop_ends_a_waiting_reader_and_every_later_one() -> None:
     assert rendition.attached == []
     track.request_keyframe()
     assert rendition.asked == 0
+
+
+async def test_a_track_that_is_moved_goes_on_with_a_later_keyframe_of_the_other() -> None:
+    track, rendition = made()
+    other = Renditions()
+    reading = asyncio.ensure_future(track.recv())
+    await asyncio.sleep(0)
+    now_s = time.monotonic()
+    track.push(packet(10, True), now_s)
+    track.push(packet(11, False), now_s)
+    await reading
+    track.move(other)  # type: ignore[arg-type]
+    track.move(other)  # type: ignore[arg-type]
+    assert (rendition.attached, other.attached) == ([], [track])
+    for number, keyframe in ((11, True), (12, False), (13, True), (14, False)):
+        track.push(packet(number, keyframe), now_s)
+    assert [(await track.recv()).pts for _ in range(3)] == [11, 13, 14]
+    track.stop()
+    track.move(rendition)  # type: ignore[arg-type]
+    assert (rendition.attached, other.attached) == ([], [])

@@ -25,7 +25,7 @@ def check_avatars(avatars: object, pictures: Tensor) -> None:
     if not (
         isinstance(avatars, Tensor)
         and avatars.shape == pictures.shape
-        and avatars.is_floating_point()
+        and avatars.dtype is pictures.dtype
     ):
         raise ModelError(
             f"model answered {_said(avatars)}; due was {_said(pictures)}: "

@@ -152,6 +152,7 @@ class Arrivals:
         """A frame of the lane was seen; call it for overtaken frames, too, oldest first."""
         seen = self._lanes.setdefault(lane, _Lane())
         seen.rhythm.observe(arrival_s)
+        seen.known = None
         if seen.waiting_since_s is None:
             seen.waiting_since_s = arrival_s
 
@@ -160,6 +161,7 @@ class Arrivals:
         served = {frame.lane for frame in run.frames}
         for lane in served | {frame.lane for frame in waiting}:
             seen = self._lanes.setdefault(lane, _Lane())
+            seen.known = None
             if lane in served:
                 seen.passed_over = 0
                 seen.waiting_since_s = None
@@ -172,23 +174,31 @@ class Arrivals:
 
     def facts(self) -> tuple[LaneFacts, ...]:
         """One for each lane that has had a frame since it was opened."""
+        # Asked for at every wake-up, of which each concerns a lane or two: the others' are kept.
         return tuple(
-            LaneFacts(
-                lane=lane,
-                last_arrival_s=seen.rhythm.last_arrival_s,
-                interval_s=seen.rhythm.interval_s,
-                passed_over=seen.passed_over,
-                waiting_since_s=seen.waiting_since_s,
-            )
+            seen.facts(lane)
             for lane, seen in self._lanes.items()
             if seen.rhythm.last_arrival_s is not None
         )
 
 
 class _Lane:
-    __slots__ = ("passed_over", "rhythm", "waiting_since_s")
+    __slots__ = ("known", "passed_over", "rhythm", "waiting_since_s")
 
     def __init__(self) -> None:
         self.rhythm = Rhythm()
         self.passed_over = 0
         self.waiting_since_s: float | None = None
+        self.known: LaneFacts | None = None  # as told last; None: something has changed since
+
+    def facts(self, lane: int) -> LaneFacts:
+        if self.known is None:
+            assert self.rhythm.last_arrival_s is not None
+            self.known = LaneFacts(
+                lane=lane,
+                last_arrival_s=self.rhythm.last_arrival_s,
+                interval_s=self.rhythm.interval_s,
+                passed_over=self.passed_over,
+                waiting_since_s=self.waiting_since_s,
+            )
+        return self.known

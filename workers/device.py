@@ -60,6 +60,9 @@ class Seam(Protocol):
     doorbell_fd: int | None
     """Readable while something published is not yet taken; None where `run` waits by itself."""
 
+    in_order: bool
+    """Each call has happened when it returns, so frames need no buffers of their own to travel."""
+
     def __enter__(self) -> Seam: ...
     def __exit__(self, *_: object) -> None: ...
 
@@ -101,6 +104,7 @@ class Serial:
     """A CPU: everything has happened when the call returns."""
 
     doorbell_fd: int | None = None
+    in_order = True
 
     def __init__(self) -> None:
         self._at_s: dict[tuple[Moment, int], float] = {}
@@ -155,6 +159,8 @@ class Serial:
 
 class Cuda:
     """A CUDA device: three streams, blocking events, one pool of graphs, a thread that waits."""
+
+    in_order = False
 
     def __init__(self, device: torch.device) -> None:
         self._device = torch.device("cuda", device.index or 0)

@@ -407,7 +407,17 @@ class Engine:
                 done.batch,
                 done.error,
             )
+            if not done.out_of_memory:  # which is an event of its own
+                self._events.append(self._failures(done))
             self._failure_told_s, self._failed_since_told = done.after.taken_s, 0
+
+    def _failures(self, done: Done) -> Happened:
+        return Happened(
+            "batches_failed",
+            "error",
+            f"{self._failed_since_told} batches failed, the last with {done.error}",
+            {"batches": self._failed_since_told},
+        )
 
     def _elapsed_ms(self, flight: _Flight, since: Moment, until: Moment) -> float:
         return round(self._seam.elapsed_ms(since, until, flight.buffer), 3)

@@ -35,12 +35,14 @@ class Reporter:
     A window holds at most what the device ran in it, so it is bounded by the batches of a second.
     """
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, step_ms: float = 0.0) -> None:
+        """step_ms: a batch's time as the warm-up found it, until live ones are known."""
         self._since_s = now_s
         self._batches: list[BatchDone] = []
         self._ages_ms: list[float] = []
         self._busy_s = 0.0
         self._closed = {"full": 0, "everyone": 0, "timeout": 0}
+        self._warm_step_ms = step_ms
         self._steps_ms: deque[float] = deque(maxlen=RECENT_BATCHES)
 
     def batch(self, done: BatchDone) -> None:
@@ -55,9 +57,9 @@ class Reporter:
         self._ages_ms.append(age_s * 1e3)
 
     def step_s(self) -> float:
-        """The median of a batch's time on the device, of the last few; 0 before the first."""
+        """The median of a batch's time on the device, of the last few."""
         if not self._steps_ms:
-            return 0.0
+            return self._warm_step_ms / 1e3
         return sorted(self._steps_ms)[len(self._steps_ms) // 2] / 1e3
 
     def report(

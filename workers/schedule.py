@@ -80,14 +80,17 @@ class Buffers:
         def on_device(*shape: int, dtype: torch.dtype = torch.uint8) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
-        def transfers() -> tuple[Tensor, ...]:
+        def transfers(of: Tensor) -> tuple[Tensor, ...]:
+            if seam.in_order:  # the memory itself: a copy onto itself is none
+                return (of,) * DEPTH
             return tuple(on_device(most, *frame) for _ in range(DEPTH))
 
         frames = on_device(most + 1, *frame)
+        avatars = on_device(most, *frame)
         frames[most, : geometry.height] = 16
         frames[most, geometry.height :] = 128
         return cls(
-            up=transfers(),
+            up=transfers(frames[:most]),
             host_tables=tuple(seam.host_tensor((3, most), torch.int64) for _ in range(DEPTH)),
             host_dt_s=tuple(seam.host_tensor((most,), torch.float32) for _ in range(DEPTH)),
             frames=frames,
@@ -95,8 +98,8 @@ class Buffers:
             dt_s=on_device(most, dtype=torch.float32),
             chosen=on_device(most, *frame),
             pictures=on_device(most, 3, geometry.height, geometry.width, dtype=torch.float32),
-            avatars=on_device(most, *frame),
-            down=transfers(),
+            avatars=avatars,
+            down=transfers(avatars),
         )
 
     @property

@@ -33,6 +33,11 @@ def choose_batch_sizes(
         asked = (own,)
     if asked is None:
         return (min(CUDA_BATCH, max_sessions) if on_cuda else 1,)
+    if own is not None and own > max_sessions:
+        raise SettingsError(
+            f"the model's batch of {own} is more than --max-sessions {max_sessions} can fill: "
+            f"pass --max-sessions {own}"
+        )
     if max(asked) > max_sessions:
         raise SettingsError(
             f"batch {max(asked)} is more than --max-sessions {max_sessions} can fill: "

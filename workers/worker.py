@@ -186,6 +186,7 @@ class Worker:
         warm = self._engine.warm_up(beat)
         for warning in warm.warnings:
             log.warning("%s", warning)
+        self._step_ms = warm.step_ms
         memory = self._engine.memory()
         self._say(
             Ready(
@@ -208,7 +209,7 @@ class Worker:
         self._policy = Policy(self._batch_sizes, self._spec.max_wait_s)
         self._intake = Intake(self._arena)
         self._arrivals = Arrivals()
-        self._reporter = Reporter(now_s)
+        self._reporter = Reporter(now_s, self._step_ms)
         self._flights: dict[int, _Flight] = {}
         self._last_pts_s: dict[int, float] = {}
         report_at_s, beat_at_s = now_s + REPORT_EVERY_S, now_s
@@ -263,8 +264,6 @@ class Worker:
             self._publish(done)
         if self._draining:
             return now_s + BEAT_EVERY_S
-        for lane in self._lane_of.values():
-            self._collect(lane)
         waiting = tuple(self._intake.waiting())
         match plan(self._policy, waiting, self._arrivals.facts(), self._engine.in_flight, now_s):
             case Wait(until_s):
@@ -424,6 +423,9 @@ def main(socket_fd: int, alive_fd: int) -> None:
         code = worker.run()
     except Exception:  # our owner is the supervisor, and it starts a clean process
         log.exception("the worker failed")
+        code = 1
+    except SystemExit as error:
+        log.error("the model called sys.exit(%s)", error.code)
         code = 1
     sys.stderr.flush()
     os._exit(code)  # no interpreter teardown: a CUDA context that hangs must not keep us

@@ -5,6 +5,7 @@ import { counters, figures } from "./figures.js";
 import { address, untilReady } from "./server.js";
 import { sleep } from "./timing.js";
 import { Trouble, cameraTrouble } from "./troubles.js";
+import { Voice } from "./voice.js";
 
 /**
  * @typedef {object} Performance  what there is to see of it, told piece by piece
@@ -12,6 +13,7 @@ import { Trouble, cameraTrouble } from "./troubles.js";
  * @property {"server"|"camera"|"connection"} step  while starting
  * @property {MediaStream|null} camera
  * @property {MediaStream|null} avatar  set when its first packet comes
+ * @property {Voice|null} voice
  * @property {boolean} isFaltering  the network is gone for the moment
  * @property {string} name
  * @property {string} link
@@ -49,6 +51,7 @@ export async function perform(signal, tell) {
   tell({ camera, step: "connection" });
   const peer = openPeer(signal);
   send(camera, peer, tell, signal);
+  tell({ voice: new Voice(peer, camera, signal) });
   const session = await join(peer, signal, tell);
   tell({ name: session.name, link: watchLink(session) });
   await untilConnected(peer, signal);

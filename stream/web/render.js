@@ -14,6 +14,8 @@ import { WORDS } from "./troubles.js";
  * @property {import("./troubles.js").Trouble|null} trouble
  * @property {MediaStream|null} camera
  * @property {MediaStream|null} avatar
+ * @property {import("./voice.js").Voice|null} voice
+ * @property {"off"|"asking"|"on"|"refused"} sound  the microphone's
  * @property {boolean} isFaltering
  * @property {string} name
  * @property {string} link
@@ -29,6 +31,12 @@ const STEP = {
   server: "Asking the server…",
   camera: "Allow the camera when the browser asks.",
   connection: "Connecting…",
+};
+const SOUND = {
+  off: "",
+  asking: " Allow the microphone when the browser asks.",
+  on: " The microphone is on.",
+  refused: " The microphone is not to be had: allow it with the sign beside the address bar.",
 };
 const CEILING = { inFps: 30, outFps: 30, latencyMs: 100, memoryBytes: 1 };
 const MOST_ROWS = 32;
@@ -47,6 +55,7 @@ export function render(state) {
   write("badge", badgeWords(state));
   write("status", statusWords(state));
   write("act", BUTTON[state.phase]);
+  renderVoice(state);
   renderTrouble(state);
   renderFigures(state);
   renderLink(state);
@@ -103,8 +112,15 @@ function liveWords(state) {
       return "Waiting for the first avatar picture…";
   }
   const viewers = state.facts?.viewers ?? 0;
-  if (viewers === 0) return `You are live as ${state.name}.`;
-  return `You are live as ${state.name}, with ${viewers} ${viewers === 1 ? "viewer" : "viewers"}.`;
+  const others = viewers === 0 ? "" : `, with ${viewers} ${viewers === 1 ? "viewer" : "viewers"}`;
+  return `You are live as ${state.name}${others}.${SOUND[state.sound]}`;
+}
+
+/** @param {State} state */
+function renderVoice({ sound }) {
+  const button = element("voice");
+  button.setAttribute("aria-pressed", String(sound === "on"));
+  button.title = sound === "on" ? "Switch the microphone off" : "Switch the microphone on: viewers hear you";
 }
 
 /** @param {State} state */

@@ -15,6 +15,8 @@ const IDLE = {
   trouble: null,
   camera: null,
   avatar: null,
+  voice: null,
+  sound: "off",
   isFaltering: false,
   name: "",
   link: "",
@@ -55,6 +57,18 @@ function stop() {
   set({ ...IDLE, hasStopped: wasLive });
 }
 
+async function toggleSound() {
+  const { voice, sound } = state;
+  if (sound === "on" || sound === "asking") {
+    voice?.switchOff();
+    set({ sound: "off" });
+  } else if (voice) {
+    set({ sound: "asking" });
+    const isOn = await voice.switchOn();
+    if (state.voice === voice && state.sound === "asking") set({ sound: isOn ? "on" : "refused" });
+  }
+}
+
 async function copy() {
   await navigator.clipboard.writeText(state.link);
   set({ isCopied: true });
@@ -71,6 +85,7 @@ function onClick(id, action) {
 
 takeToken();
 onClick("act", () => (state.phase === "idle" || state.phase === "trouble" ? start() : stop()));
+onClick("voice", toggleSound);
 onClick("copy", () => copy().catch(() => /** @type {HTMLInputElement} */ (document.getElementById("link")).select()));
 addEventListener("pagehide", stop);
 addEventListener("hashchange", takeToken);

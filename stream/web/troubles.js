@@ -35,7 +35,7 @@ export const WORDS = {
   insecure: {
     title: "This page is not secure",
     why: "Browsers give the camera only to secure pages, and this one came over plain HTTP from another machine.",
-    mend: "Open it over HTTPS, or on the server's own machine by the name localhost.",
+    mend: "Start the server with --https and open the link that it prints. On the server's own machine, the name localhost works, too.",
   },
   full: {
     title: "The server is full",
@@ -65,7 +65,7 @@ export const WORDS = {
   token: {
     title: "The server wants a token",
     why: "This page was opened without the right one.",
-    mend: "Open the link that the server printed when it started: it ends in #token=… and works as it is.",
+    mend: "Open the link that the server printed when it started, or scan its code: the link ends in #token=… and works as it is.",
   },
   refused: {
     title: "The server refused",

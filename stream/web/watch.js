@@ -13,6 +13,8 @@ import { Trouble, WORDS, asTrouble } from "./troubles.js";
  * @property {boolean} isHolding
  * @property {boolean} isFaltering
  * @property {boolean} isStill  the browser wants a press before it plays
+ * @property {boolean} hasSound  the session may be heard
+ * @property {boolean} isHeard   the person wants to hear it; browsers play by themselves only what is silent
  */
 
 const FIRST_PAUSE_MS = 1000;
@@ -25,6 +27,7 @@ const video = /** @type {HTMLVideoElement} */ (document.getElementById("avatar")
 /** @type {State} */
 let state = {
   phase: "connecting", trouble: null, avatar: null, isHolding: false, isFaltering: false, isStill: false,
+  hasSound: false, isHeard: false,
 };
 let page = new AbortController();
 
@@ -68,6 +71,7 @@ async function watch(signal, onLive) {
   const peer = openPeer(signal);
   const { receiver } = peer.addTransceiver("video", { direction: "recvonly" });
   preferFresh(receiver);
+  const sound = peer.addTransceiver("audio", { direction: "recvonly" });
   while ((await negotiate(peer, `whep/${encodeURIComponent(name)}`, signal)) === "warming") {
     set({ phase: "warming", trouble: null });
     await sleep(LONGEST_PAUSE_MS / 4, signal);
@@ -77,7 +81,7 @@ async function watch(signal, onLive) {
     set({ isFaltering: peer.connectionState === "disconnected" });
   }, { signal });
   return await Promise.race([
-    show(receiver.track, onLive, signal),
+    show(receiver.track, sound, onLive, signal),
     watchSession(name, (facts) => set({ isHolding: facts.state === "holding" }), signal),
     untilLost(peer, name, signal),
   ]);
@@ -85,13 +89,16 @@ async function watch(signal, onLive) {
 
 /**
  * @param {MediaStreamTrack} track
+ * @param {RTCRtpTransceiver} sound  inactive where the session has none
  * @param {() => void} onLive
  * @param {AbortSignal} signal
  * @returns {Promise<never>}
  */
-async function show(track, onLive, signal) {
+async function show(track, sound, onLive, signal) {
   await until(track, "unmute", () => !track.muted, signal);
-  set({ phase: "live", trouble: null, avatar: new MediaStream([track]) });
+  const hasSound = sound.currentDirection === "recvonly";
+  const avatar = new MediaStream(hasSound ? [track, sound.receiver.track] : [track]);
+  set({ phase: "live", trouble: null, avatar, hasSound });
   onLive();
   return await new Promise((_, reject) => {
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
@@ -111,7 +118,10 @@ function render(now) {
   document.body.dataset.still = String(now.isStill);
   document.body.dataset.health = now.isFaltering ? "faltering" : now.isHolding ? "holding" : "";
   document.title = `${name} · 面影 Omokage`;
+  document.body.dataset.sound = String(now.hasSound);
+  video.muted = !now.isHeard;
   if (video.srcObject !== now.avatar) video.srcObject = now.avatar;
+  renderSound(now);
   const words = wordsOf(now);
   write("name", name);
   write("badge", badgeWords(now));
@@ -121,6 +131,13 @@ function render(now) {
   write("said", now.trouble?.said ?? "");
   write("act", now.isStill ? "Play" : "Try again");
   write("status", now.phase === "live" ? `${name}: ${badgeWords(now)}` : words.title);
+}
+
+/** @param {State} now */
+function renderSound({ isHeard }) {
+  const button = document.getElementById("sound");
+  button?.setAttribute("aria-pressed", String(isHeard));
+  if (button) button.title = isHeard ? "Switch the sound off" : "Switch the sound on";
 }
 
 /**
@@ -165,8 +182,15 @@ function press() {
 }
 
 takeToken();
+document.getElementById("sound")?.addEventListener("click", () => set({ isHeard: !state.isHeard }));
 document.getElementById("act")?.addEventListener("click", press);
-video.addEventListener("loadedmetadata", () => video.play().catch(() => set({ isStill: true })));
+video.addEventListener("loadedmetadata", () => {
+  // After a pause a browser may no longer play what is heard: silent it may.
+  video.play().catch(() => {
+    set({ isHeard: false });
+    return video.play();
+  }).catch(() => set({ isStill: true }));
+});
 addEventListener("pagehide", () => page.abort());
 addEventListener("pageshow", (event) => event.persisted && start());
 render(state);
