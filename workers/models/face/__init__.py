@@ -1,0 +1,1 @@
+"""A face in a picture: found, followed, measured. Nothing here draws."""
