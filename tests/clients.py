@@ -96,6 +96,7 @@ async def gstreamer(url: str, codec: str, **options: object) -> Told:
     """webrtcbin; watches where the URL is one of WHEP. options: trickle, audio, resize_s."""
     publish = "/whip/" in url
     asked = {"url": url, "codec": codec, "publish": publish, "trickle": False, "audio": True}
+    asked |= {"enough": 0}  # frames after which it leaves, before its seconds are over; 0: never
     asked |= {"resize_s": 0, "seconds": PUBLISH_S if publish else WATCH_S} | options
     said = json.loads(await _run(PYTHON, str(TESTS / "gst_client.py"), json.dumps(asked)))
     assert "refused" not in said, said

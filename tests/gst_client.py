@@ -164,6 +164,8 @@ class Client:
     def on_frame(self, pad: Gst.Pad, info: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
         self.frames += 1
         self.first_s = self.first_s or time.monotonic()
+        if self.frames == self.options["enough"]:
+            GLib.idle_add(self.loop.quit)
         return Gst.PadProbeReturn.OK
 
     def ask(self, method: str, url: str, body: str = "", kind: str = "", headers=None):  # type: ignore[no-untyped-def]

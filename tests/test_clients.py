@@ -89,8 +89,8 @@ async def test_webrtcbin_publishes_a_resize_in_flight_and_webrtcbin_watches(
     here: Stand, codec: str, trickle: bool
 ) -> None:
     name = f"gst-{codec}-{trickle}".lower()
-    publisher = gstreamer(whip(here, name), codec, trickle=trickle, resize_s=1.5)
-    viewer = gstreamer(whep(here, name), codec, trickle=trickle, seconds=1.5)
+    publisher = gstreamer(whip(here, name), codec, trickle=trickle, resize_s=1.5, seconds=4.0)
+    viewer = gstreamer(whep(here, name), codec, trickle=trickle, seconds=3.5, enough=LEAST)
     watched, told, _ = await meet(here, name, publisher, viewer)
     assert watched.arrived > 1.5 * 30 + 10, "it ended with the resize"
     assert told.states[-1] == "connected"
