@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -43,7 +44,10 @@ def test_it_fits_a_small_terminal_and_is_dark_on_light_in_any_theme() -> None:
     assert set(edge) == {255}  # its quiet zone
 
 
-@pytest.mark.skipif(not has_reader(), reason="GStreamer's zbar element is not installed")
+@pytest.mark.skipif(
+    not os.environ.get("CI") and not has_reader(),
+    reason="GStreamer's zbar element is not installed",
+)
 @pytest.mark.parametrize("text", [LINK, "https://box.example/#token=abcdefgh", LINK + "x" * 200])
 def test_a_reader_of_such_codes_reads_the_link(tmp_path: Path, text: str) -> None:
     rows = modules(qr_lines(text))
