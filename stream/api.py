@@ -21,6 +21,7 @@ from stream import doors
 from stream.gate import gate
 from stream.names import is_name
 from stream.sdp import MAX_BYTES
+from stream.session_api import SessionApi
 from stream.settings import Settings
 from stream.signalling import RETRY_AFTER_S, Signalling, Stage
 from workers.errors import SettingsError
@@ -51,6 +52,7 @@ def build_web_app(settings: Settings, stage: Stage) -> web.Application:
     )
     doors.install(app, settings)
     app.add_routes(Signalling(stage, settings.advertise, settings.ice_servers).routes())
+    app.add_routes(SessionApi(stage, settings.advertise).routes())
     app.add_routes(Api(stage).routes())
     app.add_routes(page.routes())
     return app

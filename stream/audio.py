@@ -14,7 +14,7 @@ from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
 from stream.lipsync import MAX_DELAY_S, Delay
-from stream.steady import SteadyTime
+from stream.steady import SteadyTime, TakenTime
 
 OPUS_HZ = 48_000  # of its RTP clock, whatever is in it (RFC 7587, section 4.1)
 OPUS_TIME_BASE = Fraction(1, OPUS_HZ)
@@ -101,6 +101,7 @@ class Sound:
     def __init__(self) -> None:
         self.is_on = False  # whether the publisher sends sound
         self._delay = Delay()
+        self.taken = TakenTime(OPUS_HZ)
         self._clock = OpusClock()
         self._queue: deque[_Waiting] = deque()  # in the order of their pts
         self._sinks: list[SoundSink] = []
@@ -121,6 +122,7 @@ class Sound:
         if self._closed:
             return
         pts = self._clock(packet)
+        self.taken.came(pts, packet.arrival_s)
         due_s = packet.arrival_s + self._delay.at(packet.arrival_s)
         if not self._sinks:
             return
@@ -206,7 +208,7 @@ class AudioTrack(MediaStreamTrack):
         self._packets: deque[tuple[float, AudioPacket]] = deque()
         self._arrived = asyncio.Event()
         self._attached = False
-        self.time = SteadyTime(OPUS_HZ)
+        self.time = SteadyTime(sound.taken)
         self.skipped = 0
 
     async def recv(self) -> AudioPacket:

@@ -12,6 +12,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 from types import TracebackType
 
 from aiomqtt import ProtocolVersion
@@ -64,7 +65,7 @@ class Broker:
 
     def __init__(self, port: int, kind: Kind | None = None) -> None:
         # Looked up once, here: a restart must not look at files from within the event loop.
-        self._mosquitto = _find_mosquitto()
+        self._mosquitto = find_mosquitto()
         self._user_words = _user_words()
         if kind is None:
             kind = Kind.AMQTT if self._mosquitto is None else Kind.MOSQUITTO
@@ -193,9 +194,12 @@ def claim_port(port: int) -> int:
         return found
 
 
-def _find_mosquitto() -> str | None:
-    # Debian puts it into sbin, which an ordinary user's PATH lacks.
-    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+def find_mosquitto() -> str | None:
+    """On PATH, or in an sbin beside it: Debian puts it there, and an ordinary user's PATH lacks
+    it."""
+    folders = [Path(it) for it in os.environ.get("PATH", os.defpath).split(os.pathsep) if it]
+    beside = os.pathsep.join(str(it.with_name("sbin")) for it in folders if it.name == "bin")
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path=beside)
 
 
 def _user_words() -> list[str]:

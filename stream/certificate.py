@@ -48,7 +48,7 @@ def kept_certificate(folder: Path, names: Collection[str], now: datetime) -> tup
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        if _serves(path, names, now):
+        if serves(path, names, now):
             return path, False
         _write_private(path, make_certificate(names, now))
     except OSError as error:
@@ -93,7 +93,7 @@ def _alternatives(names: Collection[str]) -> list[x509.GeneralName]:
     ]
 
 
-def _serves(path: Path, names: Collection[str], now: datetime) -> bool:
+def serves(path: Path, names: Collection[str], now: datetime) -> bool:
     """Whether it is private, whole, good for some time yet, and for all the names."""
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_symlink():

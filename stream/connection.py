@@ -5,26 +5,40 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from aiortc import RTCIceCandidate, RTCPeerConnection, RTCRtpTransceiver, RTCSessionDescription
+from aiortc import (
+    RTCDataChannel,
+    RTCIceCandidate,
+    RTCPeerConnection,
+    RTCRtpTransceiver,
+    RTCSessionDescription,
+)
 
-from stream import rtc
+from stream import gathering, handshake, rtc
 from stream.network import Network
 from stream.sdp import MAX_CANDIDATES, answer_setup, ufrags_of, without_unused
+from stream.unsaid import as_offered, said
 from workers.errors import OfferError, OfferUnsupported
 
 GATHER_S = 5.0
 
 StateListener = Callable[[str], None]
+ChannelListener = Callable[[RTCDataChannel], None]
 
 
 class Connection:
     """The server's end of a peer connection.
 
     `on_state` hears `connecting`, `connected`, `failed` and `closed` (by the peer), on the event
-    loop, and nothing after `close`.
+    loop, and nothing after `close`. `on_channel` is given each data channel that the peer opens;
+    without it they are closed.
     """
 
-    def __init__(self, on_state: StateListener, network: Network) -> None:
+    def __init__(
+        self,
+        on_state: StateListener,
+        network: Network,
+        on_channel: ChannelListener | None = None,
+    ) -> None:
         self._on_state: StateListener | None = on_state
         self._closing: asyncio.Task[None] | None = None
         self._network = network
@@ -32,6 +46,7 @@ class Connection:
         self.ufrags: frozenset[str] = frozenset()  # of the peer, from its offer on
         self._peer: RTCPeerConnection = rtc.new_connection(network.ice_servers)
         self._peer.on("connectionstatechange", self._tell_state)
+        self._peer.on("datachannel", on_channel or RTCDataChannel.close)
 
     async def answer(
         self,
@@ -80,13 +95,16 @@ class Connection:
         peer = self._peer
         self.ufrags = ufrags_of(offer)
         try:
-            await peer.setRemoteDescription(RTCSessionDescription(without_unused(offer), "offer"))
+            theirs = without_unused(said(offer))
+            await peer.setRemoteDescription(RTCSessionDescription(theirs, "offer"))
         except Exception as error:  # aiortc raises whatever the offer made it stumble over
             raise OfferUnsupported(
                 f"the offer cannot be answered ({error}): offer VP8, or H264 of profile baseline "
                 "with packetization-mode=1, and audio as opus or not at all"
             ) from error
         is_passive = answer_setup(offer) == "passive"
+        if not is_passive:
+            handshake.hasten(peer)
         for transceiver in peer.getTransceivers():
             if is_passive:
                 rtc.answer_passively(transceiver)
@@ -97,10 +115,11 @@ class Connection:
                 if prepare_audio is not None and rtc.agree_on_opus(transceiver):
                     prepare_audio(transceiver)
         rtc.play_in_step(peer)
-        rtc.gather_by(peer, self._network)
+        rtc.bound_data(peer)
+        gathering.gather_by(peer, self._network)
         async with asyncio.timeout(GATHER_S):
             await peer.setLocalDescription(await peer.createAnswer())
-        return str(peer.localDescription.sdp)
+        return as_offered(peer.localDescription.sdp, offer)
 
     def _tell_state(self) -> None:
         if self._on_state is not None:

@@ -16,7 +16,8 @@ from stream.audience import Audience
 from stream.codecs import Codec, VideoEncoder, bit_rate_for
 from stream.feed import AvatarFrame, Feed
 from stream.keyframes import KeyframeRequests
-from stream.timestamps import WireClock
+from stream.steady import TakenTime
+from stream.timestamps import WIRE_HZ, WireClock
 from workers.geometry import Geometry
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class SessionClock:
     def __init__(self) -> None:
         self._clock = WireClock()
         self._sequence: int | None = None  # of the frame that was stamped last
+        self.taken = TakenTime(WIRE_HZ)
 
     def stamp(self, frame: AvatarFrame, is_held: bool, now_s: float) -> int:
         """is_held: the rendition has shown the frame before. Rises for each rendition."""
@@ -52,7 +54,10 @@ class SessionClock:
             return self._clock.hold(now_s)
         if frame.sequence != self._sequence:
             self._sequence = frame.sequence
-            return self._clock.frame(frame.pts, frame.time_base, now_s)
+            pts = self._clock.frame(frame.pts, frame.time_base, now_s)
+            if frame.arrival_s is not None:
+                self.taken.came(pts, frame.arrival_s)
+            return pts
         return self._clock.latest()
 
 
@@ -101,6 +106,11 @@ class Rendition:
         self.encoded = 0
         self.keyframes = 0
         self.failed = 0
+
+    @property
+    def taken(self) -> TakenTime:
+        """Of its pictures."""
+        return self._clock.taken
 
     @property
     def sinks(self) -> int:

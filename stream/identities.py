@@ -7,11 +7,12 @@ import itertools
 import logging
 import os
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stream.partner import Partner, partner
-from workers.errors import ModelError
+from workers.errors import ModelError, PortraitRefused
 from workers.geometry import Geometry
+from workers.picture import Picture
 from workers.preparer_messages import PortraitSize, Prepare, Prepared, PrepareFailed
 
 log = logging.getLogger(__name__)
@@ -28,18 +29,9 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Portrait:
-    """RGB, uint8, (height, width, 3) without padding."""
-
-    width: int
-    height: int
-    pixels: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class _Request:
     prepare: Prepare
-    portrait: Portrait | None
+    picture: Picture | None
     answer: asyncio.Future[int]
 
 
@@ -59,20 +51,32 @@ class Identities:
         self.pid: int | None = None
         """The preparer's, while there is one."""
 
-    async def prepare(self, geometry: Geometry, portrait: Portrait | None = None) -> int:
+    async def prepare(self, geometry: Geometry, portrait: Picture | str | None = None) -> int:
         """A memfd with the identity, the caller's to keep and to close; it serves any number of
-        `OpenLane`s. Without a portrait it is the model's default one.
+        `OpenLane`s. portrait: a name: the model's own of that name; None: its default one.
 
-        Raises ModelError when there is no identity in it.
+        Raises PortraitRefused when there is no identity in it, ModelError when it could not be
+        looked for.
         """
         if len(self._unsent) + len(self._sent) >= WAITING:
             raise ModelError(f"{WAITING} portraits wait already: try again in a while")
-        size = PortraitSize(portrait.width, portrait.height) if portrait else None
-        prepare = Prepare(next(self._numbers), self._model, geometry, size)
+        picture = portrait if isinstance(portrait, Picture) else None
+        prepare = Prepare(
+            next(self._numbers),
+            self._model,
+            geometry,
+            PortraitSize(picture.width, picture.height, picture.channels) if picture else None,
+            portrait if isinstance(portrait, str) else None,
+        )
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._unsent.append(_Request(prepare, portrait, answer))
+        self._unsent.append(_Request(prepare, picture, answer))
         self._wake.set()
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                os.close(answer.result())  # it came just as nobody wanted it any more
+            raise
 
     async def run(self) -> None:
         """Starts the preparer when it is needed, until cancelled."""
@@ -117,13 +121,15 @@ class Identities:
 
     def _ask(self, it: Partner) -> None:
         request = self._unsent.popleft()
+        if request.answer.done():  # whoever asked has gone
+            return
         self._sent[request.prepare.request] = request
-        if request.portrait is None:
+        if request.picture is None:
             it.post.send(request.prepare)
             return
         fd = os.memfd_create("portrait")
         try:
-            os.pwrite(fd, request.portrait.pixels, 0)
+            os.pwrite(fd, request.picture.pixels, 0)
             it.post.send(request.prepare, fd)
         finally:
             os.close(fd)
@@ -138,16 +144,17 @@ class Identities:
                 else:
                     answer.set_result(fd)
             case PrepareFailed(number, reason):
-                self._fail(self._sent.pop(number), reason)
+                self._fail(self._sent.pop(number), PortraitRefused(reason))
             case _:
                 raise AssertionError(f"{message} is no word of a preparer")
 
     def _fail_sent(self, reason: str) -> None:
         for request in self._sent.values():
-            self._fail(request, f"no identity could be prepared, {reason}: try again")
+            error = ModelError(f"no identity could be prepared, {reason}: try again")
+            self._fail(request, error)
         self._sent.clear()
 
-    def _fail(self, request: _Request, reason: str) -> None:
+    def _fail(self, request: _Request, error: ModelError) -> None:
         if not request.answer.done():
-            log.warning("identity failed: request=%d %s", request.prepare.request, reason)
-            request.answer.set_exception(ModelError(reason))
+            log.warning("identity failed: request=%d %s", request.prepare.request, error)
+            request.answer.set_exception(error)

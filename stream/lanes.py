@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,18 +23,22 @@ from stream.history import WorkerHistory
 from stream.lane import LaneInbox
 from stream.registry import Registry
 from stream.session import Session
+from workers.errors import NoSuchSession, PortraitOvertaken, PortraitRefused
 from workers.geometry import Geometry
 from workers.messages import (
     BatchDone,
     CloseLane,
     Happened,
+    IdentitySet,
     LaneClosed,
     Loaded,
     OpenLane,
     Ready,
     Report,
     SetControls,
+    SetIdentity,
     Tally,
+    ToLane,
 )
 from workers.ring import Arena
 from workers.swscale import Fit
@@ -49,13 +55,26 @@ class Figures:
 
 
 @dataclass(slots=True, eq=False)
+class Dressing:
+    """An identity on its way into a lane."""
+
+    identity_fd: int
+    answer: asyncio.Future[None]
+
+
+@dataclass(slots=True, eq=False)
 class Tenancy:
-    """One lease of a lane: the session's way in, and its way out."""
+    """One lease of a lane: the session's way in, and its way out.
+
+    Identity and controls are kept for as long: a new worker gets them again.
+    """
 
     session: Session
     inbox: LaneInbox
     feed: Feed
     identity_fd: int | None
+    controls: dict[str, float] = field(default_factory=dict)
+    dressing: Dressing | None = None
     figures: Figures = field(default_factory=Figures)
     counted: Tally = field(default_factory=Tally)  # as of the last report
     drops: DropWatch = field(default_factory=DropWatch)
@@ -64,7 +83,7 @@ class Tenancy:
 class Speaker(Protocol):
     """The supervisor: reaches the worker while it is ready."""
 
-    def send(self, message: OpenLane | CloseLane | SetControls, fd: int | None = None) -> bool: ...
+    def send(self, message: ToLane, fd: int | None = None) -> bool: ...
 
 
 class Listener(Protocol):
@@ -122,7 +141,7 @@ class Lanes:
     # ---------------------------------------------------------- tenants
 
     def open(self, session: Session, identity_fd: int | None = None) -> Tenancy:
-        """The session's lane is its own now. `identity_fd` stays the caller's."""
+        """The session's lane is its own now. `identity_fd` is the tenancy's from here on."""
         assert self.arena is not None and self._card is not None
         lane, lease = session.lane, session.lease
         numbers = self._registry.numbers(lane)
@@ -151,8 +170,35 @@ class Lanes:
         tenancy.feed.close()
         self._ended[lane] = self._counts(lane)
         del self._tenants[lane]
+        self._undress(tenancy, NoSuchSession("the session has ended"))
+        if tenancy.identity_fd is not None:
+            os.close(tenancy.identity_fd)
+            tenancy.identity_fd = None
         if self.ready is not None:
             self._tell(CloseLane(lane, lease), None)
+
+    async def set_identity(self, tenancy: Tenancy, identity_fd: int) -> None:
+        """Returns when the worker has it in use; until then the tenant has the one before.
+
+        identity_fd: the tenancy's from here on. While there is no worker this waits for one.
+        Raises PortraitRefused for an identity that is not shaped as the model's others,
+        PortraitOvertaken by a newer one, NoSuchSession when the session ends meanwhile.
+        """
+        self._undress(tenancy, PortraitOvertaken("a newer portrait has taken its place"))
+        if self._tenants.get(tenancy.session.lane) is not tenancy:
+            os.close(identity_fd)
+            raise NoSuchSession("the session has ended")
+        dressing = Dressing(identity_fd, asyncio.get_running_loop().create_future())
+        tenancy.dressing = dressing
+        self._send_dressing(tenancy)
+        await dressing.answer
+
+    def set_controls(self, tenancy: Tenancy, controls: Mapping[str, float]) -> None:
+        """Those that are named, at once and for every worker to come."""
+        tenancy.controls.update(controls)
+        if self.ready is not None and self._tenants.get(tenancy.session.lane) is tenancy:
+            lane, lease = tenancy.session.lane, tenancy.session.lease
+            self._tell(SetControls(lane, lease, dict(controls)), None)
 
     def frames(self, tenancy: Tenancy) -> Tally:
         """The session's own counts."""
@@ -183,6 +229,8 @@ class Lanes:
         self.ready = ready
         self._history.started()
         self._told_rows = (0, 0)
+        for tenancy in self._tenants.values():
+            self._send_dressing(tenancy)
         if self.listener is not None:
             self.listener.worker_ready(ready)
 
@@ -201,9 +249,6 @@ class Lanes:
         if self.listener is not None:
             self.listener.worker_reported((memory, summary))
 
-    def on_begun(self, worker: int, tallies: Mapping[int, Tally]) -> None:
-        self._books.note_tallies(tallies)
-
     def on_batch(self, worker: int, done: BatchDone) -> None:
         if self.listener is not None:
             self.listener.worker_ran(WorkerBatch(worker, done))
@@ -215,10 +260,25 @@ class Lanes:
     def on_lane_closed(self, worker: int, closed: LaneClosed) -> None:
         self._books.note_tallies({closed.lane: closed.tally})
 
+    def on_identity_set(self, worker: int, answer: IdentitySet) -> None:
+        tenancy = self._tenants.get(answer.lane)
+        if tenancy is None or tenancy.session.lease != answer.lease or not tenancy.dressing:
+            return
+        if answer.refused is not None:
+            self._undress(tenancy, PortraitRefused(answer.refused))
+            return
+        dressing, tenancy.dressing = tenancy.dressing, None
+        if tenancy.identity_fd is not None:
+            os.close(tenancy.identity_fd)
+        tenancy.identity_fd = dressing.identity_fd
+        if not dressing.answer.done():
+            dressing.answer.set_result(None)
+
     def on_lost(self, worker: int, reason: str) -> None:
         self.ready = None
         self.report = None
         if self.arena is not None:
+            self._books.note_tallies(self.arena.ledger.take())
             with ExitStack() as paused:
                 for tenancy in self._tenants.values():
                     paused.enter_context(tenancy.inbox.paused())
@@ -261,9 +321,23 @@ class Lanes:
     def _opening(self, tenancy: Tenancy) -> OpenLane:
         lane = tenancy.session.lane
         self._books.note_counts(lane, self._counts(lane))
-        return OpenLane(lane, tenancy.session.lease, self._books.next_sequence(lane))
+        sequence = self._books.next_sequence(lane)
+        return OpenLane(lane, tenancy.session.lease, sequence, dict(tenancy.controls))
 
-    def _tell(self, message: OpenLane | CloseLane, fd: int | None) -> None:
+    def _send_dressing(self, tenancy: Tenancy) -> None:
+        if self.ready is not None and tenancy.dressing is not None:
+            message = SetIdentity(tenancy.session.lane, tenancy.session.lease)
+            self._tell(message, tenancy.dressing.identity_fd)
+
+    def _undress(self, tenancy: Tenancy, error: Exception) -> None:
+        """What is under way will not be kept."""
+        dressing, tenancy.dressing = tenancy.dressing, None
+        if dressing is not None:
+            os.close(dressing.identity_fd)
+            if not dressing.answer.done():
+                dressing.answer.set_exception(error)
+
+    def _tell(self, message: ToLane, fd: int | None) -> None:
         assert self.speaker is not None
         self.speaker.send(message, fd)
 

@@ -14,7 +14,12 @@ def viewers_limit(max_sessions: int) -> int:
     """Raises the soft limit of descriptors to the hard one; what then remains for viewers."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
+    return viewers_within(hard, max_sessions)
+
+
+def viewers_within(descriptors: int, max_sessions: int) -> int:
+    """How many viewers so many descriptors leave room for."""
+    if descriptors == resource.RLIM_INFINITY:
         return MOST_VIEWERS
-    rest = hard - FDS_BESIDES - max_sessions * FDS_A_SESSION
+    rest = descriptors - FDS_BESIDES - max_sessions * FDS_A_SESSION
     return max(1, min(MOST_VIEWERS, rest // FDS_A_VIEWER))

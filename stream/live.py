@@ -11,14 +11,18 @@ from typing import Protocol
 
 from stream.audio import QUEUE_PACKETS as AUDIO_PACKETS
 from stream.audio import Sound
+from stream.control_channel import ControlChannel
+from stream.controls import Controls
 from stream.decoder import BACKLOG_FRAMES
 from stream.encoder import Renditions
 from stream.feed import MAX_CLAIMED
 from stream.lanes import Tenancy
 from stream.network import Network
+from stream.newest import Newest
 from stream.session import Session
 from stream.signalling import QueueMark
-from stream.sinks.viewer import QUEUE_PACKETS, Viewer
+from stream.sinks.track import QUEUE_PACKETS
+from stream.sinks.viewer import Viewer
 from stream.sources.rtsp import RtspSource
 from stream.sources.webrtc import WebRtcSource
 from workers.geometry import Geometry
@@ -53,8 +57,12 @@ class LiveSession:
         geometry: Geometry,
         encoders: ThreadPoolExecutor,
         network: Network,
+        controls: Controls,
     ) -> None:
         self._network = network
+        self.controls = controls
+        self.channel = ControlChannel(controls)
+        self.portraits = Newest()
         self.session = session
         self.tenancy = tenancy
         self.renditions = Renditions(geometry, tenancy.feed, encoders)
@@ -68,7 +76,13 @@ class LiveSession:
     async def publish(self, offer: str, on_state: Callable[[str], None]) -> str:
         """The answer's SDP. Raises OfferError, and leaves nothing then."""
         source = await WebRtcSource.open(
-            offer, self.tenancy.inbox, self.renditions, on_state, self.sound, self._network
+            offer,
+            self.tenancy.inbox,
+            self.renditions,
+            on_state,
+            self.sound,
+            self._network,
+            self.channel.opened,
         )
         self.source = source
         return source.answer

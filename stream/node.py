@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,21 +30,29 @@ from stream.contract import (
     WorkerSummary,
     in_utc,
 )
+from stream.controls import Controls
 from stream.drops import Dropped
 from stream.identities import Identities
 from stream.lanes import Lanes
 from stream.limits import viewers_limit
 from stream.live import LiveSession, Watcher
 from stream.network import Network
+from stream.portraits import Portraits
 from stream.registry import SECRET_BYTES, Registry
 from stream.session import Session, Source, State
 from stream.settings import Settings
-from stream.signalling import NodeState, Published, QueueMark, SessionView, Watching
+from stream.signalling import (
+    GONE,
+    NodeState,
+    Published,
+    QueueMark,
+    SessionView,
+    Watching,
+)
 from stream.sinks.viewer import Viewer
 from stream.sources.webrtc import WebRtcSource
 from stream.telemetry import Telemetry
 from workers.errors import NoSuchSession, OmokageError, ServerFull
-from workers.geometry import Geometry
 from workers.messages import Happened, Loaded, Ready
 
 log = logging.getLogger(__name__)
@@ -52,6 +60,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 OVERVIEW_EVERY_S = 30.0
 CLOSE_S = 2.0
+WEAR_S = 180.0  # for a portrait: its upload, the preparer's start and work, a worker's restart
+MOST_WEARING = 8
 
 
 class Node:
@@ -73,7 +83,6 @@ class Node:
         self._registry = registry
         self._lanes = lanes
         self._telemetry = telemetry
-        self._identities = identities
         self._live: dict[str, LiveSession] = {}  # by the session's secret
         self._watched: dict[str, LiveSession] = {}  # by the viewer's secret
         self._viewers_limit = viewers_limit(registry.max_sessions)
@@ -87,7 +96,9 @@ class Node:
         self._version = version("omokage")
         self.on_failed: Callable[[OmokageError], None] = lambda error: None
         self._preparing: asyncio.Task[None] | None = None
-        self._identity_fd: int | None = None
+        self._portraits = Portraits(identities)
+        self._foreseeing: asyncio.Task[None] | None = None
+        self._wearing = 0  # portraits on their way
         self.on_serving: Callable[[Ready], None] = lambda ready: None
         self._ready: Ready | None = None
         lanes.listener = self
@@ -106,14 +117,14 @@ class Node:
     ) -> None:
         assert self._ticker is not None
         self._ticker.cancel()
-        if self._preparing is not None:
-            self._preparing.cancel()
+        for task in (self._preparing, self._foreseeing):
+            if task is not None:
+                task.cancel()
         for live in tuple(self._live.values()):
             self._end(live, "server_stopped")
         await self._tasks.__aexit__(kind, error, trace)
         self._encoders.shutdown(wait=False, cancel_futures=True)
-        if self._identity_fd is not None:
-            os.close(self._identity_fd)
+        self._portraits.close()
         self._lanes.close()
 
     # -------------------------------------------------------- signalling.Stage
@@ -134,8 +145,13 @@ class Node:
             case Phase.FAILED:
                 return "the worker has failed: the server's log says why"
 
-    async def publish(self, name: str | None, offer: str) -> Published:
-        live = self._admit(name, Source.WEBRTC)
+    async def publish(self, name: str | None, offer: str, portrait: str | None = None) -> Published:
+        if portrait is None:
+            identity_fd = self._portraits.default()
+        else:
+            self._portraits.check(portrait)
+            identity_fd = await self._portraits.identity(portrait)
+        live = self._admit(name, Source.WEBRTC, identity_fd)
         try:
             answer = await live.publish(offer, lambda state: self._source_state(live, state))
         except BaseException:
@@ -199,6 +215,41 @@ class Node:
             return live.watchers[secret].viewer
         return None
 
+    def portraits(self) -> Sequence[str]:
+        if self.ready and self._foreseeing is None:
+            # Whoever looks at them will soon wear one.
+            self._foreseeing = self._tasks.create_task(self._portraits.foresee())
+        return self._portraits.names
+
+    async def portrait_file(self, name: str) -> bytes:
+        return await self._portraits.file(name)
+
+    async def wear(self, secret: str, portrait: Callable[[], Awaitable[bytes | str]]) -> None:
+        live = self._live.get(secret)
+        if live is None:
+            raise NoSuchSession(GONE)
+        self._portraits.check(None)
+        if self._wearing >= MOST_WEARING:
+            raise ServerFull(f"{self._wearing} portraits are on their way: try again in a moment")
+        self._wearing += 1
+        try:
+            async with live.portraits.turn(WEAR_S):
+                asked = await portrait()
+                if isinstance(asked, bytes):
+                    identity_fd = await self._portraits.identity(await self._portraits.read(asked))
+                else:
+                    identity_fd = await self._portraits.identity(asked)
+                assert identity_fd is not None, "the model has an identity, as was checked"
+                await self._lanes.set_identity(live.tenancy, identity_fd)
+        finally:
+            self._wearing -= 1
+        name = asked if isinstance(asked, str) else "an upload"
+        log.info("portrait changed: session=%s portrait=%s", live.session.name, name)
+
+    def controls(self, secret: str) -> Controls | None:
+        live = self._live.get(secret)
+        return None if live is None else live.controls
+
     def sessions(self) -> Sequence[SessionView]:
         return [self._view(live) for live in self._live.values()]
 
@@ -227,6 +278,8 @@ class Node:
             memory_bytes=self._lanes.memory_bytes,
             memory_kind=self._lanes.memory_kind,
             queues=self._marks(),
+            takes_portraits=self._portraits.are_worn,
+            controls=loaded.controls if loaded else {},
         )
 
     # ---------------------------------------------------------------- cameras
@@ -234,7 +287,7 @@ class Node:
     def open_cameras(self) -> None:
         """A session for each camera of the settings. Raises OmokageError for a wrong one."""
         for camera in self._settings.cameras:
-            live = self._admit(camera.name, Source.RTSP)
+            live = self._admit(camera.name, Source.RTSP, self._portraits.default())
             live.play(camera.url, lambda reason, live=live: self._camera(live, reason))  # type: ignore[misc]  # mypy infers no lambda with a default
 
     # ------------------------------------------------------- the worker's news
@@ -245,13 +298,14 @@ class Node:
             self._serve(ready)
 
     def _model_loaded(self, loaded: Loaded) -> None:
+        self._portraits.model_loaded(loaded)
         if loaded.has_identity and self._preparing is None:
-            self._preparing = self._tasks.create_task(self._prepare(loaded.geometry))
+            self._preparing = self._tasks.create_task(self._prepare())
 
-    async def _prepare(self, geometry: Geometry) -> None:
+    async def _prepare(self) -> None:
         """The identity of who brings no portrait; nobody is admitted before."""
         try:
-            self._identity_fd = await self._identities.prepare(geometry)
+            await self._portraits.prepare_default()
         except OmokageError as error:
             self.on_failed(error)
             return
@@ -322,16 +376,25 @@ class Node:
 
     # ------------------------------------------------------------------ lives
 
-    def _admit(self, name: str | None, source: Source) -> LiveSession:
+    def _admit(self, name: str | None, source: Source, identity_fd: int | None) -> LiveSession:
+        """identity_fd: the session's from here on, or closed."""
         try:
             session = self._registry.admit(
                 name, source, self._settings.model, time.monotonic(), datetime.now(UTC)
             )
-        except ServerFull as error:
-            self._event("session_refused", str(error), Severity.WARNING)
+        except OmokageError as error:
+            if identity_fd is not None:
+                os.close(identity_fd)
+            if isinstance(error, ServerFull):
+                self._event("session_refused", str(error), Severity.WARNING)
             raise
-        tenancy = self._lanes.open(session, self._identity_fd)
-        live = LiveSession(session, tenancy, self._lanes.geometry, self._encoders, self._network)
+        assert self._lanes.loaded is not None, "nobody is admitted before"
+        tenancy = self._lanes.open(session, identity_fd)
+        controls = Controls(self._lanes.loaded.controls)
+        controls.listen(lambda changed: self._lanes.set_controls(tenancy, changed))
+        live = LiveSession(
+            session, tenancy, self._lanes.geometry, self._encoders, self._network, controls
+        )
         self._live[session.facts.secret] = live
         log.info("session admitted: session=%s source=%s", session.name, source.value)
         self._say_session(live)
@@ -350,6 +413,10 @@ class Node:
         self._registry.release(session)
         live.since = datetime.now(UTC)
         log.info("session ended: session=%s reason=%s", session.name, session.life.reason)
+        if live.channel.ignored:
+            log.warning(
+                "control messages ignored: session=%s n=%d", session.name, live.channel.ignored
+            )
         self._say_session(live)
         self._event(
             "session_ended",

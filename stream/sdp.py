@@ -16,6 +16,7 @@ from aiortc.rtcicetransport import RTCIceCandidate
 from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
 
+from stream.unsaid import said
 from workers.errors import OfferError, OfferUnsupported
 
 MAX_BYTES = 64 * 1024
@@ -29,6 +30,7 @@ MAX_FOUNDATION = 64  # 32 by RFC 8839, section 5.1; some write more
 _HASHES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # RFC 8122, section 5
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/=_-]*")  # RFC 8839, section 5.4, and base64url besides
 _MDNS = re.compile(r"[a-zA-Z0-9-]{1,63}\.local")
+_DATA = "webrtc-datachannel"
 _TOKEN = re.compile(r"[!#-'*+.0-9A-Z^-~-]{1,64}")
 
 # What aiortc's parser raises at lines that it cannot read.
@@ -65,7 +67,7 @@ def check_publisher(text: str) -> Offer:
 
 def check_viewer(text: str) -> Offer:
     """Raises OfferError (malformed), or OfferUnsupported (well formed, but not for WHEP here)."""
-    offer = _check(text)
+    offer = _check(text, may_have_data=False)
     if offer.video is Way.SENDS:
         raise OfferUnsupported(
             "the offer's video is sendonly, but a viewer receives: offer recvonly"
@@ -142,13 +144,16 @@ def answer_setup(offer: str) -> str:
     return "active" if found is not None and found[1] == "passive" else "passive"
 
 
-def _check(text: str) -> Offer:
+def _check(text: str, *, may_have_data: bool = True) -> Offer:
     description = _parse(text)
-    _check_sections(description)
+    _check_sections(description, may_have_data=may_have_data)
     _check_bundle(description)
     for media in description.media:
         _check_transport(media)
-        _check_media(media)
+        if media.kind == "application":
+            _check_data(media, description)
+        else:
+            _check_media(media)
     candidates = [it for media in description.media for it in media.ice_candidates]
     _check_candidates(candidates, "the offer")
     (video,) = (media for media in description.media if media.kind == "video")
@@ -177,7 +182,7 @@ def _parse(text: str) -> SessionDescription:
         if sum(line.startswith(what) for line in lines) > limit:
             raise OfferError(f"the offer has more than {limit} {what} lines")
     try:
-        return SessionDescription.parse(text)
+        return SessionDescription.parse(said(text))
     except _UNREADABLE as error:
         raise OfferError(
             f"a line of the offer cannot be read ({type(error).__name__}: {str(error)[:80]})"
@@ -186,12 +191,12 @@ def _parse(text: str) -> SessionDescription:
         ) from None
 
 
-def _check_sections(description: SessionDescription) -> None:
+def _check_sections(description: SessionDescription, *, may_have_data: bool) -> None:
     kinds = [media.kind for media in description.media]
     if not kinds:
         raise OfferError("the offer has no m= section: add a video track or transceiver")
     for kind in kinds:
-        if kind not in ("audio", "video"):
+        if kind not in ("audio", "video") and not (may_have_data and kind == "application"):
             raise OfferUnsupported(f"the offer has an m={kind[:20]} section: leave it out")
         if kinds.count(kind) > 1:
             # RFC 9725, section 4.4.2: at most one track of a kind.
@@ -238,8 +243,21 @@ def _check_transport(media: MediaDescription) -> None:
         pairs = _HASHES[it.algorithm.lower()]
         if not re.fullmatch(rf"(?i:[0-9a-f]{{2}}(:[0-9a-f]{{2}}){{{pairs - 1}}})", it.value):
             raise OfferError(f"{where} has a malformed a=fingerprint")
-    if not media.rtcp_mux:
+    if not media.rtcp_mux and media.kind != "application":
         raise OfferUnsupported(f"{where} has no a=rtcp-mux: RTP and RTCP must share a port")
+
+
+def _check_data(media: MediaDescription, description: SessionDescription) -> None:
+    """Data channels: RFC 8841, and in the video's bundle, as browsers offer them."""
+    where = "the offer's application section"
+    if media.profile not in ("UDP/DTLS/SCTP", "TCP/DTLS/SCTP") or media.fmt != [_DATA]:
+        raise OfferUnsupported(f"{where} is no {_DATA} over UDP/DTLS/SCTP: leave it out")
+    if not 1 <= (media.sctp_port or 0) <= 65535:
+        raise OfferError(f"{where} has no a=sctp-port from 1 to 65535")
+    mids = {it.rtp.muxId for it in description.media}
+    bundles = [set(it.items) for it in description.group if it.semantic == "BUNDLE"]
+    if bundles != [mids]:
+        raise OfferUnsupported(f"{where} is not bundled with all others: bundle it")
 
 
 def _check_media(media: MediaDescription) -> None:
@@ -253,6 +271,11 @@ def _check_media(media: MediaDescription) -> None:
         raise OfferUnsupported(f"{where} is inactive: add sendonly, recvonly or sendrecv")
     # aiortc's own judgement, which minds H.264 profiles, too.
     if not find_common_codecs(CODECS[media.kind], media.rtp.codecs):
+        if _modes_of_h264(media) == {"0"} and media.direction != "sendonly":
+            raise OfferUnsupported(
+                f"{where} has H264 of packetization-mode=0 alone, and what is sent from here is "
+                "not of that mode: offer packetization-mode=1 as well, or VP8, or sendonly"
+            )
         names = "H264 (baseline) or VP8" if media.kind == "video" else "Opus"
         raise OfferUnsupported(f"{where} has no codec that is known here: offer {names}")
     if any(not 1 <= it.id <= 255 for it in media.rtp.headerExtensions):
@@ -261,6 +284,11 @@ def _check_media(media: MediaDescription) -> None:
     for ssrc in [it.ssrc for it in media.ssrc] + grouped:
         if not (isinstance(ssrc, int) and 0 <= ssrc < 2**32):
             raise OfferError(f"{where} has an a=ssrc beyond 32 bits")
+
+
+def _modes_of_h264(media: MediaDescription) -> set[str]:
+    h264 = [it for it in media.rtp.codecs if it.mimeType.lower() == "video/h264"]
+    return {str(it.parameters.get("packetization-mode", "0")) for it in h264}
 
 
 def _read_candidate(value: str) -> RTCIceCandidate:

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from aiohttp import web
 from aiortc import RTCIceCandidate
 
+from stream.controls import Controls
 from stream.names import FORM, is_name
 from stream.network import IceServer
 from stream.sdp import MAX_BYTES, Offer, check_fragment, check_publisher, check_viewer
 from workers.errors import (
+    ControlRefused,
+    ModelError,
     NameRefused,
     NameTaken,
+    NoPortraits,
     NoSuchSession,
     OfferError,
     OfferUnsupported,
     OmokageError,
+    PortraitOvertaken,
+    PortraitRefused,
     ServerFull,
 )
-from workers.messages import Tally
+from workers.messages import ControlRange, Tally
+from workers.picture import NoPicture
 
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
@@ -104,6 +111,8 @@ class NodeState:
     memory_bytes: int | None = None
     memory_kind: str = "process"
     queues: tuple[QueueMark, ...] = ()
+    takes_portraits: bool = False
+    controls: Mapping[str, ControlRange] = field(default_factory=dict)
 
 
 class Stage(Protocol):
@@ -119,10 +128,11 @@ class Stage(Protocol):
         """Why not, in words; None where it is ready."""
         ...
 
-    async def publish(self, name: str | None, offer: str) -> Published:
+    async def publish(self, name: str | None, offer: str, portrait: str | None = None) -> Published:
         """Admits a session; None: it gets a name. Leaves nothing behind when it raises.
 
-        Raises OfferError, ServerFull, NameTaken or NameRefused.
+        portrait: a shipped one's name; None: the default. Raises OfferError, ServerFull,
+        NameTaken, NameRefused, NoPortraits or PortraitRefused.
         """
         ...
 
@@ -140,6 +150,27 @@ class Stage(Protocol):
 
     async def trickle(self, secret: str, candidates: Sequence[RTCIceCandidate]) -> None:
         """More of a peer's candidates. Raises OfferError for too many."""
+        ...
+
+    def portraits(self) -> Sequence[str]:
+        """The names of those that come with the model, the default first."""
+        ...
+
+    async def portrait_file(self, name: str) -> bytes:
+        """A shipped portrait as WebP. Raises NoSuchPortrait."""
+        ...
+
+    async def wear(self, secret: str, portrait: Callable[[], Awaitable[bytes | str]]) -> None:
+        """Gives the session another portrait; returns when it is in use.
+
+        portrait: asked for a picture's file, or a shipped one's name, once it is this request's
+        turn. Raises NoSuchSession, NoPortraits, PortraitRefused, PortraitOvertaken, ServerFull,
+        or ModelError when it could not be looked at.
+        """
+        ...
+
+    def controls(self, secret: str) -> Controls | None:
+        """The session's; None: there is none of this secret."""
         ...
 
     def sessions(self) -> Sequence[SessionView]: ...
@@ -181,7 +212,8 @@ class Signalling:
             offer = await _read_offer(request, check_publisher)
             if not self._stage.ready:
                 raise _not_now(self._stage.reason or "the server admits no session now")
-            published = await self._stage.publish(name, offer.text)
+            portrait = request.query.get("portrait")
+            published = await self._stage.publish(name, offer.text, portrait)
         except OmokageError as error:
             raise refusal(error) from error
         return self._created(request, "whip", published.secret, published.answer, published.name)
@@ -258,15 +290,17 @@ def refusal(error: OmokageError) -> web.HTTPException:
     422 for what is understood but cannot be had; section 4.5 has 503 with Retry-After."""
     text = str(error)
     match error:
-        case OfferUnsupported():
+        case NoPicture():
+            return web.HTTPUnsupportedMediaType(text=text)
+        case OfferUnsupported() | PortraitRefused() | ControlRefused():
             return web.HTTPUnprocessableEntity(text=text)
         case OfferError() | NameRefused():
             return web.HTTPBadRequest(text=text)
         case NoSuchSession():
             return web.HTTPNotFound(text=text)
-        case NameTaken():
+        case NameTaken() | NoPortraits() | PortraitOvertaken():
             return web.HTTPConflict(text=text)
-        case ServerFull():
+        case ServerFull() | ModelError():  # which is the preparer's trouble, not the client's
             return _not_now(text)
     raise error
 

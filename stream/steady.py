@@ -1,41 +1,62 @@
-"""When a stream's time is, by the average of its packets: a single late one moves no lips."""
+"""When a stream's media were taken, by the earliest of their arrivals: a late one moves no lips."""
 
 from __future__ import annotations
 
-import math
+from collections import deque
 
-SMOOTH_S = 2.0
-JUMP_S = 0.5  # no packet is this far off: the stream's clock has jumped
+WINDOW_S = 8.0  # of the stream's own time: longer than a busy machine holds a stream up
+EARLY = 0.1  # the share of arrivals that count: the network and the sender were quick with them
+MOST = 4096  # arrivals; Opus has 400 a second at most
 
 
-class SteadyTime:
-    """How far a stream's wall time lies behind its own, smoothed.
+class TakenTime:
+    """A stream's time against the wall's, one for all who are sent it.
 
-    aiortc's sender report pairs the last packet's time with the instant it was sent (RFC 3550,
-    section 6.4.1, wants the sampling instant), so that one packet held up by the network or a
-    busy core shifts all that a receiver aligns by it. `correction_s` takes that back.
+    RFC 3550, section 6.4.1, wants the sampling instant in a sender report. The source's is not
+    known here, but what came fastest is nearest to it: who is held up, be it for seconds, only
+    comes later. So sound and picture of one source are told in step, however late each is sent.
     """
 
     def __init__(self, hertz: int) -> None:
         self._hertz = hertz
-        self._mean_s: float | None = None
-        self._last_s = 0.0
+        self._behind: deque[tuple[int, float]] = deque(maxlen=MOST)  # pts, arrival less pts
+        self._lag_s: float | None = None
+
+    def came(self, pts: int, arrival_s: float) -> None:
+        """Media of this time came in."""
+        self._behind.append((pts, arrival_s - pts / self._hertz))
+        while pts - self._behind[0][0] > WINDOW_S * self._hertz:
+            self._behind.popleft()
+        self._lag_s = None
+
+    def taken_s(self, pts: int) -> float | None:
+        """CLOCK_MONOTONIC at which media of this time were taken, and some constant; None: nothing
+        has come yet."""
+        if not self._behind:
+            return None
+        if self._lag_s is None:
+            ranked = sorted(behind_s for _, behind_s in self._behind)
+            self._lag_s = ranked[int(EARLY * len(ranked))]
+        return pts / self._hertz + self._lag_s
+
+
+class SteadyTime:
+    """How far what one receiver is told by aiortc's sender reports is off.
+
+    They pair the last packet's time with the instant at which it was sent.
+    """
+
+    def __init__(self, taken: TakenTime) -> None:
+        self._taken = taken
         self._pts = 0
-        self._count = 0
+        self._sent_s = 0.0
 
     def sent(self, pts: int, now_s: float) -> None:
         """A packet of this time leaves now."""
-        behind_s = now_s - pts / self._hertz
-        if self._mean_s is None or abs(behind_s - self._mean_s) > JUMP_S:
-            self._mean_s, self._count = behind_s, 0
-        self._count += 1
-        # By its own time: a packet that was held up must not weigh more for that.
-        own_s = max(pts - self._pts, 0) / self._hertz
-        weight = max(1 / self._count, 1 - math.exp(-own_s / SMOOTH_S))
-        self._mean_s += weight * (behind_s - self._mean_s)
-        self._last_s, self._pts = behind_s, pts
+        self._pts, self._sent_s = pts, now_s
 
     @property
     def correction_s(self) -> float:
         """To be added to the instant at which the last packet was sent."""
-        return 0.0 if self._mean_s is None else self._mean_s - self._last_s
+        taken_s = self._taken.taken_s(self._pts)
+        return 0.0 if taken_s is None else taken_s - self._sent_s

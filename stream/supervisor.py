@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from signal import SIGKILL
 from typing import Protocol, assert_never
 
 from stream.child import Child, RestartBudget
+from stream.gpu_watch import GpuWatch
 from stream.partner import partner
 from stream.post import Post
 from workers.channel import Channel
@@ -19,22 +20,20 @@ from workers.errors import WorkerLost, WorkerRefused
 from workers.messages import (
     BatchDone,
     Beat,
-    Begun,
     CaptureLost,
-    CloseLane,
     Descriptor,
     Drain,
     Drained,
     FromWorker,
     Happened,
+    IdentitySet,
     LaneClosed,
     Loaded,
     OpenLane,
     Ready,
     Refused,
     Report,
-    SetControls,
-    Tally,
+    ToLane,
     WorkerSpec,
 )
 from workers.ring import Arena
@@ -60,9 +59,6 @@ class WorkerEvents(Protocol):
     def on_ready(self, worker: int, ready: Ready) -> None:
         """Warmed up, its lanes open: from now on `Supervisor.send` reaches it."""
 
-    def on_begun(self, worker: int, tallies: Mapping[int, Tally]) -> None:
-        """A batch is about to run on these lanes."""
-
     def on_report(self, worker: int, report: Report) -> None: ...
 
     def on_batch(self, worker: int, done: BatchDone) -> None: ...
@@ -70,6 +66,8 @@ class WorkerEvents(Protocol):
     def on_happened(self, worker: int, happened: Happened) -> None: ...
 
     def on_lane_closed(self, worker: int, closed: LaneClosed) -> None: ...
+
+    def on_identity_set(self, worker: int, answer: IdentitySet) -> None: ...
 
     def on_lost(self, worker: int, reason: str) -> None:
         """The process is gone and waited for: the arena's slots may be reclaimed."""
@@ -88,6 +86,10 @@ def environment_for(spec: WorkerSpec) -> dict[str, str]:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if spec.threads is not None or name not in os.environ:
             environment[name] = threads
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        if own := os.environ.get(name):
+            # Segments that grow in place would do so unseen, and graphs have no use for them.
+            environment[name] = f"{own},expandable_segments:False"
     return environment
 
 
@@ -109,6 +111,8 @@ class Supervisor:
         self._name = f"worker {spec.index}"
         self._child: Child | None = None
         self._post: Post | None = None
+        self._gpu: GpuWatch | None = None
+        self._condemned: str | None = None  # why this process must not go on
         self._is_ready = False
         self._has_drained = False
         self._is_stopping = False
@@ -126,7 +130,7 @@ class Supervisor:
     def pid(self) -> int | None:
         return self._child.pid if self._child is not None else None
 
-    def send(self, message: OpenLane | CloseLane | SetControls, fd: int | None = None) -> bool:
+    def send(self, message: ToLane, fd: int | None = None) -> bool:
         """To a ready worker; False without one: what still holds is told by `lanes` later.
 
         `fd` stays the caller's.
@@ -168,9 +172,12 @@ class Supervisor:
         async with partner(self._name, self._module, environment, self._wake) as it:
             self._child, self._post = it.child, it.post
             self._has_drained = False
+            self._condemned = None
+            self._gpu = GpuWatch(self._hear_of_gpu, self._condemn)
             try:
                 return await self._converse(it.child, it.channel)
             finally:
+                self._gpu.end()
                 self._is_ready = False
                 self._child = self._post = None
 
@@ -182,6 +189,8 @@ class Supervisor:
                 await self._wake.wait()
                 self._wake.clear()
                 heard = self._listen(channel)
+                if self._condemned is not None:
+                    return self._condemned
                 if asyncio.get_running_loop().time() >= self._deadline_s:
                     if not heard:
                         return f"silent for its deadline while {self._doing}"
@@ -216,14 +225,16 @@ class Supervisor:
                     self._put(lane, identity_fd)
                 self._is_ready = True
                 self._events.on_ready(worker, message)
-            case Begun(tallies):
-                self._events.on_begun(worker, tallies)
+                if self._gpu is not None and self._child is not None:
+                    self._gpu.begin(message.device_uuid, self._child.pid)
             case Report():
                 self._events.on_report(worker, message)
             case BatchDone():
                 self._events.on_batch(worker, message)
             case LaneClosed():
                 self._events.on_lane_closed(worker, message)
+            case IdentitySet():
+                self._events.on_identity_set(worker, message)
             case Happened():
                 self._events.on_happened(worker, message)
             case Drained():
@@ -235,6 +246,13 @@ class Supervisor:
                 raise WorkerRefused(reason)
             case never:
                 assert_never(never)
+
+    def _hear_of_gpu(self, happened: Happened) -> None:
+        self._events.on_happened(self._spec.index, happened)
+
+    def _condemn(self, reason: str) -> None:
+        self._condemned = reason
+        self._wake.set()
 
     def _expect_beat(self, doing: str, within_s: float) -> None:
         # One alarm a beat: a timeout around each wait would cost as much as the word it waits for.

@@ -26,7 +26,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     if settings.tls_cert is not None and settings.tls_key is not None:
-        _load_given(context, settings.tls_cert, settings.tls_key)
+        load_given(context, settings.tls_cert, settings.tls_key)
         return context
     names = names_of(settings)
     path, is_new = kept_certificate(state_folder(os.environ), names, datetime.now(UTC))
@@ -38,7 +38,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def _load_given(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+def load_given(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Raises SettingsError for a pair that does not serve."""
     _read("--tls-key", key)
     _check_certificate(certificate, _read("--tls-cert", certificate))
     is_locked = False

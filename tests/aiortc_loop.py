@@ -37,7 +37,7 @@ class Avatar(MediaStreamTrack):
         pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
         with torch.inference_mode():
             faces = pixels.permute(2, 0, 1).unsqueeze(0).float().div(255)
-            avatars = faces.clone()  # the model
+            avatars = faces  # the model `mirror`
             shown = avatars.mul(255).round().clamp(0, 255).to(torch.uint8)
             result = shown.squeeze(0).permute(1, 2, 0).contiguous().numpy()
         new_frame = VideoFrame.from_ndarray(result, format="rgb24")

@@ -1,5 +1,6 @@
 // A stranger's page: publishes or watches as its address says, and posts to /report what it saw.
-// ?client=plain|whip-whep|eyevinn &publish=URL | &watch=URL &codec=VP8 &seconds=3 &id=…
+// ?client=plain|whip-whep|eyevinn &publish=URL | &watch=URL &enough=20 &codec=VP8 &seconds=3 &id=…
+// It publishes until /over answers, or watches until it has frames enough, at most for so long.
 
 const asked = Object.fromEntries(new URLSearchParams(location.search));
 const report = { id: asked.id, frames: 0, firstS: null, errors: [], states: [] };
@@ -83,6 +84,13 @@ const watch = {
   },
 };
 
+let postedMs = null;
+const { fetch: send } = window;
+window.fetch = (...sent) => {
+  if (sent[1]?.method === "POST") postedMs ??= performance.now();
+  return send(...sent);
+};
+
 async function framesOf(made) {
   const wanted = asked.watch ? "inbound-rtp" : "outbound-rtp";
   const stats = [...(await made.getStats()).values()];
@@ -95,12 +103,17 @@ const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds
 addEventListener("unhandledrejection", ({ reason }) => report.errors.push(String(reason)));
 try {
   const start = asked.watch ? watch[asked.client] : publish[asked.client];
-  const began = performance.now();
-  document.querySelector("#seen").requestVideoFrameCallback?.(() => {
-    report.firstS = (performance.now() - began) / 1000;
+  document.querySelector("#seen").requestVideoFrameCallback(() => {
+    report.firstS = (performance.now() - postedMs) / 1000;
   });
   const end = await start(asked.watch ?? asked.publish);
-  await pause(Number(asked.seconds));
+  if (asked.publish) {
+    await fetch(`/over?id=${asked.id}`);
+  } else {
+    const endMs = performance.now() + 1000 * Number(asked.seconds);
+    while ((await framesOf(peers[0])) < Number(asked.enough) && performance.now() < endMs)
+      await pause(0.05);
+  }
   report.frames = await framesOf(peers[0]);
   await end();
 } catch (error) {

@@ -25,7 +25,8 @@ from server import Server, serve
 
 TESTS = Path(__file__).parent
 NPM = TESTS.parent / "build" / "clients" / "clients.js"  # scripts/npm_clients makes it
-PUBLISH_S, WATCH_S = 3.0, 2.0
+LONGEST_S = 20.0  # that a client stays, whatever it waits for
+LEAST = 20  # frames after which a viewer has seen enough
 FIREFOX_PREFERENCES = {
     "media.navigator.streams.fake": True,
     "media.navigator.permission.disabled": True,
@@ -43,7 +44,7 @@ class Told:
     """What a client says of itself at its end."""
 
     frames: int | None  # encoded, or decoded; None: it does not count them
-    first_s: float | None = None  # a viewer's: from its start to its first picture
+    first_s: float | None = None  # a viewer's: from its POST to its first decoded picture
     states: Sequence[str] = ()
     patches: Sequence[int] = ()
     errors: Sequence[str] = ()
@@ -92,31 +93,47 @@ async def looking(server: Server, name: str) -> AsyncIterator[Watched]:
             await task
 
 
-async def gstreamer(url: str, codec: str, **options: object) -> Told:
-    """webrtcbin; watches where the URL is one of WHEP. options: trickle, audio, resize_s."""
+async def gstreamer(
+    url: str, codec: str, over: asyncio.Event | None = None, **options: object
+) -> Told:
+    """webrtcbin: publishes until it is over, or watches, where the URL is one of WHEP.
+
+    options: trickle, audio, resize_s.
+    """
     publish = "/whip/" in url
     asked = {"url": url, "codec": codec, "publish": publish, "trickle": False, "audio": True}
-    asked |= {"enough": 0}  # frames after which it leaves, before its seconds are over; 0: never
-    asked |= {"resize_s": 0, "seconds": PUBLISH_S if publish else WATCH_S} | options
-    said = json.loads(await _run(PYTHON, str(TESTS / "gst_client.py"), json.dumps(asked)))
+    asked |= {"resize_s": 0, "seconds": LONGEST_S, "enough": LEAST} | options
+    script = str(TESTS / "gst_client.py")
+    said = json.loads(await _run(PYTHON, script, json.dumps(asked), over=over))
     assert "refused" not in said, said
     frames = None if publish else said["frames"]
     return Told(frames, said["first_s"], said["states"], said["patches"])
 
 
-async def ffmpeg(url: str, directory: Path) -> Told:
-    """FFmpeg's WHIP muxer."""
+async def ffmpeg(url: str, directory: Path, over: asyncio.Event) -> Told:
+    """FFmpeg's WHIP muxer: publishes until it is over."""
     script = str(TESTS / "ffmpeg_whip.py")
-    await _run(sys.executable, script, url, str(directory), str(PUBLISH_S))
+    await _run(sys.executable, script, url, str(directory), str(LONGEST_S), over=over)
     return Told(None)
 
 
-async def _run(*command: str) -> str:
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+async def _run(*command: str, over: asyncio.Event | None) -> str:
+    """What it prints; its input ends when it is over."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None and process.stdout is not None
+
+    async def end() -> None:
+        await (over or asyncio.Event()).wait()
+        process.stdin.close()
+
+    ending = asyncio.create_task(end())
     try:
-        async with asyncio.timeout(PUBLISH_S + 15):
-            output, _ = await process.communicate()
+        async with asyncio.timeout(LONGEST_S + 10):
+            output = await process.stdout.read()
+            await process.wait()
     finally:
+        ending.cancel()
         if process.returncode is None:
             process.kill()
             await process.wait()
@@ -129,12 +146,14 @@ class Pages:
 
     def __init__(self) -> None:
         self._reports: dict[str, asyncio.Future[Told]] = {}
+        self._over: dict[str, asyncio.Event] = {}
         self.base = ""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Pages]:
         app = web.Application()
         app.router.add_post("/report", self._hear)
+        app.router.add_get("/over", self._tell_when_over)
         for path in (TESTS / "client_page.html", TESTS / "client_page.js", NPM):
             app.router.add_get(f"/{path.name}", _file(path))
         runner = web.AppRunner(app)
@@ -149,14 +168,15 @@ class Pages:
             await runner.cleanup()
 
     def address(
-        self, client: str, url: str, codec: str, seconds: float | None = None
+        self, client: str, url: str, codec: str, over: asyncio.Event | None
     ) -> tuple[str, asyncio.Future[Told]]:
         """Where a page does it by itself, and what it will report."""
         publish = "/whip/" in url
         name = str(len(self._reports))
         asked = {"client": client, "codec": codec, "id": name}
         asked["publish" if publish else "watch"] = url
-        asked["seconds"] = str(seconds or (PUBLISH_S if publish else WATCH_S))
+        asked |= {"seconds": str(LONGEST_S), "enough": str(LEAST)}
+        self._over[name] = over or asyncio.Event()
         self._reports[name] = asyncio.get_running_loop().create_future()
         return f"{self.base}/client_page.html?{urlencode(asked)}", self._reports[name]
 
@@ -164,6 +184,12 @@ class Pages:
         said: dict[str, Any] = json.loads(await request.text())
         told = Told(said["frames"], said["firstS"], said["states"], (), said["errors"])
         self._reports[said["id"]].set_result(told)
+        return web.Response()
+
+    async def _tell_when_over(self, request: web.Request) -> web.Response:
+        """To a publisher."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._over[request.query["id"]].wait(), LONGEST_S)
         return web.Response()
 
 
@@ -175,20 +201,26 @@ def _file(path: Path) -> Any:  # Any: aiohttp's handler
 
 
 async def in_chromium(
-    context: BrowserContext, pages: Pages, client: str, url: str, codec: str = "VP8"
+    context: BrowserContext,
+    pages: Pages,
+    client: str,
+    url: str,
+    codec: str = "VP8",
+    over: asyncio.Event | None = None,
 ) -> Told:
-    address, report = pages.address(client, url, codec)
+    """A page of it: publishes until it is over, or watches."""
+    address, report = pages.address(client, url, codec, over)
     page = await context.new_page()
     try:
         await page.goto(address)
-        async with asyncio.timeout(PUBLISH_S + 12):
+        async with asyncio.timeout(LONGEST_S + 10):
             return await report
     finally:
         await page.close()
 
 
 async def in_firefox(
-    profile: Path, pages: Pages, url: str, codec: str = "VP8", seconds: float | None = None
+    profile: Path, pages: Pages, url: str, codec: str = "VP8", over: asyncio.Event | None = None
 ) -> Told:
     """A Firefox of its own, headless, with its fake camera; `profile`: an empty directory."""
     binary = shutil.which("firefox-esr") or shutil.which("firefox")
@@ -196,14 +228,14 @@ async def in_firefox(
     lines = [f'user_pref("{name}", {json.dumps(it)});' for name, it in FIREFOX_PREFERENCES.items()]
     profile.mkdir()  # noqa: ASYNC240 - a moment
     (profile / "user.js").write_text("\n".join(lines))
-    address, report = pages.address("plain", url, codec, seconds)
+    address, report = pages.address("plain", url, codec, over)
     process = await asyncio.create_subprocess_exec(
         binary, "--headless", "--no-remote", "--profile", str(profile), address,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         env=os.environ | {"HOME": str(profile)},
     )  # fmt: skip
     try:
-        async with asyncio.timeout(PUBLISH_S + 25):
+        async with asyncio.timeout(LONGEST_S + 20):
             return await report
     finally:
         process.terminate()

@@ -33,6 +33,7 @@ from workers.parent import leave_with_parent
 from workers.ring import Arena
 
 READY = Ready("cpu", "a fake", None, False, None, None, 1 << 20, 0.1, 1.0)
+ON_GPU = Ready("cuda:0", "a fake", "GPU-1", True, 0, 0, 1 << 20, 0.1, 1.0)
 
 
 def receive(channel: Channel) -> tuple[object, int | None]:
@@ -100,7 +101,7 @@ def main() -> None:
     with attach(channel) as arena:
         assert arena.lanes == spec.max_sessions
         channel.send(Beat(Phase.WARMING, 5.0))
-        channel.send(READY)
+        channel.send(ON_GPU if spec.model == "gpu" else READY)
         if spec.model == "stall":
             channel.send(Beat(Phase.BATCH, 0.2))
             time.sleep(600)

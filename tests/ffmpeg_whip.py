@@ -1,6 +1,6 @@
 """FFmpeg's own WHIP muxer, as it is in PyAV's wheel: publishes H.264, in a process of its own.
 
-Arguments: the URL, a directory for its certificate, seconds.
+Arguments: the URL, a directory for its certificate, seconds; it ends with its input, or then.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from select import select
 
 import av
 import numpy as np
@@ -52,7 +53,8 @@ def main(url: str, directory: str, seconds: str) -> None:
         stream.gop_size = FPS
         began_s = time.monotonic()
         for number in range(round(float(seconds) * FPS)):
-            time.sleep(max(began_s + number / FPS - time.monotonic(), 0))
+            if select([sys.stdin], [], [], max(began_s + number / FPS - time.monotonic(), 0))[0]:
+                break
             data = np.full((360, 320), number % 200, np.uint8)
             frame = av.VideoFrame.from_ndarray(data, "yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, FPS)

@@ -39,7 +39,8 @@ AUDIO = (
 
 
 class Client:
-    """`url`, `codec`; `publish`: else it watches; `trickle`; `resize_s`: when its size changes."""
+    """`url`, `codec`; `publish`, until its input ends: else it watches until it has `enough`
+    frames; neither for longer than `seconds`; `trickle`; `resize_s`: when its size changes."""
 
     def __init__(self, options: dict) -> None:
         self.options = options
@@ -48,7 +49,7 @@ class Client:
         self.pending: list[tuple[int, str]] = []
         self.patches: list[int] = []
         self.frames = 0
-        self.first_s = self.began_s = 0.0
+        self.first_s = self.posted_s = 0.0
         self.states: list[str] = []
         if options["publish"]:
             self.pipeline = Gst.parse_launch(self.launch())
@@ -82,16 +83,19 @@ class Client:
         )
 
     def run(self) -> None:
-        self.began_s = time.monotonic()
         self.pipeline.set_state(Gst.State.PLAYING)
         GLib.timeout_add(int(self.options["seconds"] * 1000), self.loop.quit)
+        if self.options["publish"]:
+            GLib.io_add_watch(
+                sys.stdin, GLib.PRIORITY_DEFAULT, GLib.IO_HUP, lambda *_: self.loop.quit()
+            )
         if self.options["resize_s"]:
             GLib.timeout_add(int(self.options["resize_s"] * 1000), self.resize)
         self.loop.run()
         if self.location:
             self.ask("DELETE", self.location)
         self.pipeline.set_state(Gst.State.NULL)
-        first = self.first_s - self.began_s if self.first_s else None
+        first = self.first_s - self.posted_s if self.first_s else None
         said = {"frames": self.frames, "first_s": first, "patches": self.patches}
         print(json.dumps(said | {"states": self.states}), flush=True)
 
@@ -124,6 +128,7 @@ class Client:
 
     def post(self, offer: str) -> None:
         self.sdp = offer
+        self.posted_s = time.monotonic()
         status, headers, answer = self.ask("POST", self.options["url"], offer, "application/sdp")
         if status != 201:
             print(json.dumps({"refused": f"{status}: {answer}", "offer": offer}), flush=True)

@@ -208,12 +208,13 @@ class LightClient:
 
     def lost(self, since_s: float) -> int:
         """Frames sent since then whose avatar has not come back."""
-        came = {it.timestamp for it in self.sink.came}
+        return len(self.avatars(since_s) - {it.timestamp for it in self.sink.came})
+
+    def avatars(self, since_s: float) -> set[int]:
+        """The timestamps that those of the frames sent since then have."""
         offset = offset_between(list(self.sent), [it.timestamp for it in self.sink.came])
-        return sum(
-            at_s >= since_s and (timestamp + offset) & 0xFFFFFFFF not in came
-            for timestamp, at_s in self.sent.items()
-        )
+        sent = (timestamp for timestamp, at_s in self.sent.items() if at_s >= since_s)
+        return {(timestamp + offset) & 0xFFFFFFFF for timestamp in sent}
 
     def latencies_s(self, since_s: float) -> list[float]:
         """From each frame's last packet out to the first of its avatar in, by timestamp."""
@@ -264,7 +265,14 @@ async def crowd(
         await asyncio.gather(*(it.close(http) for it in clients), return_exceptions=True)
 
 
-def pictures_of(client: LightClient) -> list[Seen]:
-    """What came back, decoded now and read, in order. Of a client that keeps its data."""
+def pictures_of(client: LightClient) -> list[tuple[int, Seen]]:
+    """What came back, decoded now and read, in order, each with its timestamp on the wire.
+
+    Of a client that keeps its data.
+    """
     decoder = open_decoder(client.codec)
-    return [read(picture) for it in client.sink.came for picture in decoder.decode(Packet(it.data))]
+    return [
+        (it.timestamp, read(picture))
+        for it in client.sink.came
+        for picture in decoder.decode(Packet(it.data))
+    ]

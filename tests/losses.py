@@ -22,9 +22,10 @@ from network import Network
 from numpy.typing import NDArray
 from peers import peer
 
-from stream import rtc
+from stream import rtc, sending
 from stream.decoder import open_decoder
-from stream.rtc import VideoReceiving, close_quietly, new_connection
+from stream.receiving import VideoReceiving
+from stream.rtc import close_quietly, new_connection
 
 WIDTH, HEIGHT, FPS = 640, 480, 30
 BIT_RATE = 300_000
@@ -232,7 +233,7 @@ async def play(
     publisher, gallery = peer(), Gallery()
     track = Encoded(clip or Clip(), codec)
     sender = publisher.addTransceiver(track, "sendonly").sender
-    rtc.on_keyframe_request(sender, track.ask)
+    sending.on_keyframe_request(sender, track.ask)
     if not retransmits:
         sender._retransmit = _never
     async with Network(seed) as network:

@@ -7,7 +7,9 @@ import random
 import re
 from typing import Self
 
-_CANDIDATE = re.compile(r"a=candidate:\S+ 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host.*", re.I)
+_CANDIDATE = re.compile(
+    r"a=candidate:\S+ 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ (host|relay).*", re.I
+)
 
 Address = tuple[str, int]
 
@@ -19,7 +21,9 @@ class Network:
     pass on. Loss takes datagrams of every kind, both ways.
     """
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, *, relay_only: bool = False) -> None:
+        """relay_only: nothing comes from the server but by the relayed candidate of its answer."""
+        self._relay_only = relay_only
         self.loss = 0.0  # of datagrams, each way
         self.is_cut = False
         self.lost = 0
@@ -37,23 +41,24 @@ class Network:
         self._far.close()
 
     async def way_to_server(self, offer: str) -> str:
-        return await self._lead(offer, self._near, self._far)
+        return await self._lead(offer, self._near, self._far, "host")
 
     async def way_to_peer(self, answer: str) -> str:
-        return await self._lead(answer, self._far, self._near)
+        kind = "relay" if self._relay_only else "host"
+        return await self._lead(answer, self._far, self._near, kind)
 
-    async def _lead(self, description: str, to: _End, seen: _End) -> str:
+    async def _lead(self, description: str, to: _End, seen: _End, kind: str) -> str:
         """What reaches `to.other` goes on to who wrote it; its reader is told to send to `seen`."""
         lines, written = [], False
         for line in description.splitlines():
             if not line.startswith("a=candidate:"):
                 lines.append(line)
-            elif not written and (found := _CANDIDATE.match(line)):
+            elif not written and (found := _CANDIDATE.match(line)) and found[3] == kind:
                 to.peer = (found[1], int(found[2]))
                 host, port = await seen.open(found[1])
                 lines.append(f"a=candidate:1 1 udp 2130706431 {host} {port} typ host")
                 written = True
-        assert written, "a host candidate of IPv4"
+        assert written, f"no {kind} candidate of IPv4"
         return "".join(f"{line}\r\n" for line in lines)
 
     @property
@@ -67,8 +72,9 @@ class Network:
         self._far.close()
         await self._far.open(self._far.host)
 
-    def loses(self) -> bool:
-        lost = self.is_cut or self._dice.random() < self.loss
+    def loses(self, end: _End, sender: Address) -> bool:
+        strays = self._relay_only and end is self._far and sender != end.peer
+        lost = strays or self.is_cut or self._dice.random() < self.loss
         self.lost += lost
         self.passed += not lost
         return lost
@@ -92,9 +98,9 @@ class _End(asyncio.DatagramProtocol):
         address: Address = self._transport.get_extra_info("sockname")
         return address
 
-    def datagram_received(self, data: bytes, _: object) -> None:
+    def datagram_received(self, data: bytes, sender: Address) -> None:
         out = self.other
-        if self._network.loses() or out._transport is None or out.peer is None:
+        if self._network.loses(self, sender) or out._transport is None or out.peer is None:
             return
         out._transport.sendto(data, out.peer)
         out.sent += 1

@@ -40,6 +40,13 @@ a=sendonly
 a=rtpmap:111 opus/48000/2
 a=fmtp:111 minptime=10;useinbandfec=1
 """
+DATA = f"""\
+m=application 9 UDP/DTLS/SCTP webrtc-datachannel
+c=IN IP4 0.0.0.0
+{TRANSPORT.replace("a=rtcp-mux", "a=ice-options:trickle")}a=mid:data
+a=sctp-port:5000
+a=max-message-size:262144
+"""
 HEAD = "v=0\no=- 1 2 IN IP4 127.0.0.1\ns=-\nt=0 0\n"
 
 
@@ -49,4 +56,5 @@ def sdp(*sections: str, bundle: str | None = None) -> str:
 
 
 PUBLISHER = sdp(AUDIO, VIDEO, bundle="audio0 1")
+WITH_DATA = sdp(AUDIO, VIDEO, DATA, bundle="audio0 1 data")
 VIEWER = sdp(VIDEO.replace("sendonly", "recvonly"), bundle="1")

@@ -7,18 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRelay
 
 from stream.api import build_web_app, listen
+from stream.control_channel import ControlChannel
+from stream.controls import Controls
 from stream.settings import Settings
 from stream.signalling import NodeState, Published, SessionView, Watching
-from workers.errors import NoSuchSession, OfferUnsupported, ServerFull
+from workers.errors import (
+    NoSuchPortrait,
+    NoSuchSession,
+    OfferUnsupported,
+    PortraitRefused,
+    ServerFull,
+)
+from workers.messages import ControlRange
+from workers.picture import read_picture, write_webp
+
+PICTURES = {it.stem: it for it in sorted((Path(__file__).parent / "pictures").glob("*.png"))}
+RANGES = {
+    "expression": ControlRange(0.0, 2.0, 1.0),
+    "head-motion": ControlRange(0.0, 2.0, 1.0),
+    "neutral": ControlRange(0.0, 3.0, 0.0),
+}
 
 LIVE = SessionView(
     name="",
@@ -45,6 +63,7 @@ class Performer:
 
     peer: RTCPeerConnection
     camera: MediaStreamTrack
+    controls: Controls
     viewers: dict[str, RTCPeerConnection] = field(default_factory=dict)
 
     async def close(self) -> None:
@@ -64,6 +83,12 @@ class EchoStage:
         self.facts = LIVE
         self.performers: dict[str, Performer] = {}
         self.ended: list[str] = []  # secrets
+        self.ranges: Mapping[str, ControlRange] = {}
+        self.pictures: Mapping[str, Path] = {}
+        self.takes_portraits = False
+        self.is_faceless = False  # finds no face in a picture
+        self.takes_channels = True
+        self.worn: list[str | bytes | None] = []
         self._relay = MediaRelay()
         self._count = 0
 
@@ -75,7 +100,7 @@ class EchoStage:
     def ready(self) -> bool:
         return self.reason is None
 
-    async def publish(self, name: str | None, offer: str) -> Published:
+    async def publish(self, name: str | None, offer: str, portrait: str | None = None) -> Published:
         if self.is_full:
             raise ServerFull("all 16 places are taken: wait, or start with --max-sessions 17")
         if self.refusal:
@@ -86,7 +111,11 @@ class EchoStage:
         peer.addTrack(self._relay.subscribe(camera, buffered=False))
         self._count += 1
         name = name or f"aya-{self._count}"
-        self.performers[name] = Performer(peer, camera)
+        controls = Controls(self.ranges)
+        if self.takes_channels:
+            peer.on("datachannel", ControlChannel(controls).opened)
+        self.performers[name] = Performer(peer, camera, controls)
+        self.worn.append(portrait)
         return Published(await self._answer(peer), f"secret-{name}", name)
 
     async def watch(self, name: str, offer: str) -> Watching:
@@ -119,6 +148,28 @@ class EchoStage:
                 return True
         return False
 
+    def portraits(self) -> Sequence[str]:
+        return tuple(self.pictures)
+
+    async def portrait_file(self, name: str) -> bytes:
+        if name not in self.pictures:
+            raise NoSuchPortrait("no portrait has this name")
+        return write_webp(read_picture(self.pictures[name].read_bytes()))
+
+    async def wear(self, secret: str, portrait: Callable[[], Awaitable[bytes | str]]) -> None:
+        if self.controls(secret) is None:
+            raise NoSuchSession("no session is here")
+        asked = await portrait()
+        if isinstance(asked, bytes):
+            read_picture(asked)
+            if self.is_faceless:
+                raise PortraitRefused("no face was found in the portrait: send one that shows one")
+        self.worn.append(asked)
+
+    def controls(self, secret: str) -> Controls | None:
+        performer = self.performers.get(secret.removeprefix("secret-"))
+        return None if performer is None else performer.controls
+
     def sessions(self) -> Sequence[SessionView]:
         return [view for name in self.performers if (view := self.session(name))]
 
@@ -130,7 +181,8 @@ class EchoStage:
 
     def state(self) -> NodeState:
         phase = "serving" if self.ready else "warming"
-        return NodeState("a", "7f3a9c2e", "0", phase, "toon", len(self.performers), 16, 0)
+        state = NodeState("a", "7f3a9c2e", "0", phase, "toon", len(self.performers), 16, 0)
+        return replace(state, takes_portraits=self.takes_portraits, controls=self.ranges)
 
     async def close(self) -> None:
         while self.performers:

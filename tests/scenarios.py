@@ -210,7 +210,7 @@ class Overload:
         last = self.summaries[-1]
         assert last["batches_full_total"] > 0 and last["shapes"] == 1
         dropped = last["frames_late_total"] + last["frames_overwritten_total"]
-        assert dropped > 0.3 * last["frames_arrived_total"], "it was no overload"
+        assert dropped > 0.1 * last["frames_arrived_total"], "it was no overload"
 
 
 async def overload(seconds: float) -> Overload:
@@ -266,24 +266,27 @@ class Kill:
             negative = (256 - camera[0], 256 - camera[1])
             for it in seen:
                 assert not _near(it.chroma, camera), f"{colour}'s camera was seen: {it}"
-            after = [it for it in seen if it.at_s > self.ready_s]
-            new = [it for it in after if _near(it.chroma, negative)]
-            assert new, f"{colour} saw no avatar after the restart"
+            new = self.new(colour)
+            assert new, f"{colour} saw no new avatar after the restart"
+            assert all(_near(it.chroma, negative) for it in new), colour
         assert set(self.states.values()) == {"connected"}, self.states
         for said in self.summaries:
             check_laws(said)
         assert self.summaries[-1]["starts_total"] == 2
-        assert self.summaries[-1]["frames_failed_total"] >= 4, "nothing was in flight"
+        assert self.summaries[-1]["frames_failed_total"] > 0, "nothing was in flight"
+
+    def new(self, colour: str) -> list[Seen]:
+        """What it saw once the new worker was ready, but for the picture that was held."""
+        return new_since(self.seen[colour], self.ready_s)
 
     def gap_s(self) -> float:
         """From the new worker's readiness to the last session's next new avatar frame."""
-        firsts = []
-        for seen in self.seen.values():
-            held = [it.number for it in seen if it.at_s <= self.ready_s][-1]
-            firsts.append(
-                min(it.at_s for it in seen if it.at_s > self.ready_s and it.number != held)
-            )
-        return max(firsts) - self.ready_s
+        return max(self.new(colour)[0].at_s for colour in self.seen) - self.ready_s
+
+
+def new_since(seen: Sequence[Seen], ready_s: float) -> list[Seen]:
+    held = [it.number for it in seen if it.at_s <= ready_s][-1]
+    return [it for it in seen if it.at_s > ready_s and it.number != held]
 
 
 def _near(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -316,6 +319,7 @@ async def kill(seconds: float) -> Kill:
             )
             ready_s = time.monotonic()
             await asyncio.sleep(seconds)
+            await _until(lambda: all(new_since(it.seen, ready_s) for it in clients.values()))
             states = {name: it.pc.connectionState for name, it in clients.items()}
             found = Kill(
                 {name: list(it.seen) for name, it in clients.items()},
@@ -373,9 +377,9 @@ async def churn(times: int, warm: int) -> Churn:
                 await _until(lambda it=client: len(it.seen) >= 2)
                 await client.end(http)
             if index == warm - 1:
-                before = await _settled(server)
+                before = await _settled(server, {})
             rss.append(server.rss_bytes())
-        return Churn(before, await _settled(server), rss)
+        return Churn(before, await _settled(server, before), rss)
 
 
 async def _fill(server: Server, http: aiohttp.ClientSession) -> None:
@@ -388,8 +392,19 @@ async def _fill(server: Server, http: aiohttp.ClientSession) -> None:
         await client.end(http)
 
 
-async def _settled(server: Server) -> Json:
-    await asyncio.sleep(2.5)
+async def _settled(server: Server, due: Json) -> Json:
+    """What it has once that changes no more, or is what is due."""
+    last, end_s = None, time.monotonic() + 12.0
+    while time.monotonic() < end_s:
+        await asyncio.sleep(2.5)
+        held, last = last, _held(server)
+        if last == due or (not due and last == held):
+            break
+    assert last is not None
+    return last
+
+
+def _held(server: Server) -> Json:
     return {
         "threads": server.threads(),
         "descriptors": server.descriptors(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -11,11 +11,14 @@ import aiohttp
 from aiortc import RTCIceCandidate
 
 from stream.api import build_web_app, listen
+from stream.controls import Controls
 from stream.settings import Settings
 from stream.signalling import NodeState, Published, SessionView, Watching
-from workers.errors import NameTaken, NoSuchSession, ServerFull
+from workers.errors import NameTaken, NoSuchPortrait, NoSuchSession, ServerFull
+from workers.messages import ControlRange
 
 UFRAG = "Ab1/"
+RANGES = {"strength": ControlRange(0.0, 2.0, 1.0), "neutral": ControlRange(0.0, 1000.0, 0.0)}
 ANSWER = "v=0\r\ns=answer\r\n"
 
 
@@ -32,8 +35,10 @@ class MemoryStage:
     viewers: dict[str, str] = field(default_factory=dict)
     made: int = 0
     trickled: list[str] = field(default_factory=list)
+    worn: dict[str, bytes | str | None] = field(default_factory=dict)
+    all_controls: dict[str, Controls] = field(default_factory=dict)
 
-    async def publish(self, name: str | None, offer: str) -> Published:
+    async def publish(self, name: str | None, offer: str, portrait: str | None = None) -> Published:
         await asyncio.sleep(self.patience_s)
         if self.raises:
             raise self.raises
@@ -45,6 +50,8 @@ class MemoryStage:
         self.made += 1
         secret = f"secret-{self.made}"
         self.by_secret[secret] = name
+        self.worn[secret] = portrait
+        self.all_controls[secret] = Controls(RANGES)
         return Published(ANSWER, secret, name)
 
     async def watch(self, name: str, offer: str) -> Watching:
@@ -66,6 +73,25 @@ class MemoryStage:
         if self.raises:
             raise self.raises
         self.trickled += [f"{it.ip}:{it.port}" for it in candidates]
+
+    def portraits(self) -> list[str]:
+        return ["rose", "sky"]
+
+    async def portrait_file(self, name: str) -> bytes:
+        if name not in self.portraits():
+            raise NoSuchPortrait("no portrait has this name")
+        return b"RIFF a picture of " + name.encode()
+
+    async def wear(self, secret: str, portrait: Callable[[], Awaitable[bytes | str]]) -> None:
+        if secret not in self.by_secret:
+            raise NoSuchSession("no session is here")
+        asked = await portrait()
+        if self.raises:
+            raise self.raises
+        self.worn[secret] = asked
+
+    def controls(self, secret: str) -> Controls | None:
+        return self.all_controls.get(secret) if secret in self.by_secret else None
 
     def sessions(self) -> list[SessionView]:
         return [view for name in self.by_secret.values() if (view := self.session(name))]
@@ -89,6 +115,8 @@ class MemoryStage:
             viewers=len(self.viewers),
             batch_sizes=(1,),
             busy_ratio=0.5,
+            takes_portraits=True,
+            controls=RANGES,
         )
 
 

@@ -20,7 +20,7 @@ from peers import Client, Performer
 from server import serve
 from voices import PACKET, Speaker, listen, spoken, steps
 
-from stream import rtc
+from stream import sending
 from stream.audio import (
     QUEUE_PACKETS,
     QUEUE_S,
@@ -34,7 +34,7 @@ from stream.audio import (
 )
 from stream.sinks.viewer import Viewer
 from stream.sources.webrtc import WebRtcSource
-from stream.steady import SteadyTime
+from stream.steady import SteadyTime, TakenTime
 
 
 def opus(timestamp: int, arrival_s: float, ssrc: int = 1, payload: bytes = b"\xfc") -> OpusPacket:
@@ -277,11 +277,12 @@ async def test_sound_goes_on_over_a_new_stream_of_the_same_publisher() -> None:
         await publisher.close()
 
 
-async def test_a_sender_report_tells_the_smoothed_time_and_the_round_trip_is_still_known() -> None:
+async def test_a_report_tells_when_sound_was_taken_and_the_round_trip_is_still_known() -> None:
     speaker, sent = Client(), bytearray()
     sender = speaker.pc.addTransceiver("audio", "sendonly").sender
-    time_of = SteadyTime(48_000)
-    rtc.steady_reports(sender, time_of)
+    taken = TakenTime(48_000)
+    time_of = SteadyTime(taken)
+    sending.steady_reports(sender, time_of)
 
     class Wire:
         async def _send_rtp(self, data: bytes) -> None:
@@ -289,6 +290,7 @@ async def test_a_sender_report_tells_the_smoothed_time_and_the_round_trip_is_sti
 
     sender.setTransport(Wire())  # type: ignore[arg-type]  # all that it needs
     for number in range(99):
+        taken.came(number * PACKET, number * 0.02)
         time_of.sent(number * PACKET, number * 0.02 + (0.09 if number == 98 else 0.0))
     info = RtcpSenderInfo(7 << 32, rtp_timestamp=5, packet_count=1, octet_count=1)
     await sender._send_rtcp([RtcpSrPacket(ssrc=sender._ssrc, sender_info=info)])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.broker import HOST, Broker, Kind
+from stream.broker import HOST, Broker, Kind, find_mosquitto
 from tests.listener import listening, tell
 from tests.processes import is_gone, only_child, until_gone
 from workers.errors import BrokerError
@@ -107,6 +107,19 @@ async def test_a_broker_leaves_when_its_server_was_killed(kind: Kind) -> None:
     process.kill()
     await process.wait()
     await until_gone(*pids)
+
+
+def test_mosquitto_is_found_on_path_and_in_the_sbin_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("bin", "sbin", "other"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/other:{tmp_path}/bin")
+    assert find_mosquitto() is None
+    for folder in ("sbin", "bin"):
+        program = tmp_path / folder / "mosquitto"
+        program.touch(mode=0o755)
+        assert find_mosquitto() == str(program)
 
 
 def test_the_keeper_knows_neither_torch_nor_aiortc() -> None:

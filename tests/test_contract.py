@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +154,14 @@ def test_an_unbalanced_summary_is_caught() -> None:
 def test_what_json_cannot_say_raises() -> None:
     with pytest.raises(ValueError):
         said(replace(samples.event(), data={"ratio": float("nan")}))
+
+
+def test_every_event_that_a_worker_tells_is_one_of_the_contract_s() -> None:
+    root = Path(__file__).resolve().parent.parent / "workers"
+    told = {
+        event
+        for module in root.glob("*.py")
+        for event in re.findall(r'Happened\(\s*"(\w+)"', module.read_text())
+    }
+    assert {"memory_grew", "batches_failed", "frames_unsound"} <= told
+    assert told <= {*schema("event")["properties"]["event_type"]["enum"]}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import math
 import re
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from workers.device import is_fatal, is_out_of_memory
 from workers.engine import Done, Engine, Row, WarmUp
 from workers.errors import LeaseError, ModelError
 from workers.geometry import Geometry
@@ -300,6 +304,20 @@ def test_each_lane_wears_its_own_identity_and_controls(model: type[AvatarModel])
         assert [luma(one) for one in rows] == pytest.approx([71, 126, 16], abs=1)
 
 
+@pytest.mark.parametrize("model", [Tinted, Banked])
+def test_a_lane_s_identity_changes_between_two_batches(model: type[AvatarModel]) -> None:
+    with engine_of(model()) as engine:
+        for lane in (0, 1):
+            engine.open_lane(lane, {"colour": torch.ones(3)}, {"gain": 0.5})
+        rows = [row(0), row(1)]
+        run(engine, rows)
+        engine.set_identity(0, {"colour": torch.zeros(3)})
+        with pytest.raises(ModelError, match=r"colour \(4,\) float32; due was colour \(3,\)"):
+            engine.set_identity(1, {"colour": torch.ones(4)})
+        run(engine, rows)
+        assert [luma(one) for one in rows] == pytest.approx([16, 126], abs=1)
+
+
 def test_a_new_tenant_gets_nothing_of_the_old_one() -> None:
     with engine_of(Tinted()) as engine:
         engine.open_lane(0, {"colour": torch.ones(3)}, {"gain": 0.8})
@@ -433,6 +451,155 @@ def test_running_out_of_memory_is_told_as_such() -> None:
         (event,) = engine.events()
         assert event.event_type == "out_of_memory" and event.severity == "error"
         assert engine.events() == ()
+
+
+def test_a_batch_that_runs_out_of_memory_is_dropped_and_the_next_one_runs() -> None:
+    model = Answering()
+    with engine_of(model) as engine:
+        open_all(engine)
+
+        def starve(frames: Tensor, state: Tensors) -> object:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+        good = model.answer
+        model.answer = starve
+        dropped = row(0)
+        for _ in range(3):
+            done = run(engine, [dropped])
+            assert done.out_of_memory and "Tried to allocate" in str(done.error)
+        assert (dropped.slot_out == UNTOUCHED).all()
+        model.answer = good
+        after = row(0)
+        assert run(engine, [after]).error is None and (after.slot_out == after.slot_in).all()
+        (event,) = engine.events()  # what repeats is told once a second
+        assert event.event_type == "out_of_memory" and event.data == {"batches": 1}
+
+
+def test_what_a_failed_batch_had_computed_is_freed_without_the_collector() -> None:
+    made: list[weakref.ref[Tensor]] = []
+
+    def starve(frames: Tensor, state: Tensors) -> object:
+        large = frames.repeat(8, 1, 1, 1)
+        made.append(weakref.ref(large))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = Answering()
+    with engine_of(model) as engine:
+        open_all(engine)
+        model.answer = starve
+        gc.collect()
+        gc.disable()
+        try:
+            batch = engine.submit([row(0)], 4)
+            assert made[-1]() is None
+            done = engine.finished()
+            assert done is not None and done.batch == batch
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(`"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+    ],
+    ids=str,
+)
+def test_a_cuda_error_ends_the_engine_and_not_the_batch(error: RuntimeError) -> None:
+    def fail(frames: Tensor, state: Tensors) -> object:
+        raise error
+
+    model = Answering()
+    with engine_of(model) as engine:
+        open_all(engine)
+        model.answer = fail
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            engine.submit([row(0)], 4)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+    ],
+    ids=str,
+)
+def test_out_of_memory_is_the_one_that_is_survived(error: Exception) -> None:
+    assert is_out_of_memory(error) and not is_fatal(error)
+
+
+# -------------------------------------------------------------------- NaN at run time
+
+
+class Smearing(AvatarModel):
+    """Mixes each frame into a mean for ever, so what is once NaN would stay so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spoil: float | None = None  # what becomes of a frame darker than this one
+
+    def initial_state(self) -> Tensors:
+        return {
+            "mean": torch.full((3, GEOMETRY.height, GEOMETRY.width), 0.5),
+            "count": torch.zeros((), dtype=torch.int64),
+        }
+
+    def forward(
+        self, frames: Tensor, identity: Tensors, state: Tensors, controls: Tensors, dt_s: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        mean = 0.5 * state["mean"] + 0.5 * frames
+        if self.spoil is not None:
+            dark = frames[:, :, :1, :1] < 0.1
+            spot = torch.zeros_like(frames)
+            spot[:, 1, 7, 9] = 1.0  # a single value of one channel
+            mean = torch.where(dark & (spot > 0), self.spoil, mean)
+        return mean, {"mean": mean, "count": state["count"] + 1}
+
+
+@pytest.mark.parametrize("fill", Fill)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_row_that_is_not_finite_fails_alone_and_its_session_begins_anew(
+    value: float, fill: Fill
+) -> None:
+    model = Smearing()
+    with engine_of(model, fill=fill) as engine:
+        open_all(engine)
+        spoiled, sound = [row(1, 20)], [row(0, 200), row(2, 150)]
+        run(engine, [*spoiled, *sound])
+        model.spoil = value
+        done = run(engine, [sound[0], spoiled[0], sound[1]])
+        assert done.error is None and done.unsound == (1,)
+        model.spoil = None
+        before = [luma(one) for one in sound]
+        anew = row(1, 200)
+        done = run(engine, [sound[1], anew, sound[0]])
+        assert done.unsound == ()
+        assert luma(anew) == pytest.approx((16 + 0.5 * 219 + 200) / 2, abs=1)  # from the grey
+        assert engine._banks.state["count"][:3].tolist() == [3, 1, 3]
+        due = [
+            (value + int(one.slot_in[0, 0])) / 2 for value, one in zip(before, sound, strict=True)
+        ]
+        assert [luma(one) for one in sound] == pytest.approx(due, abs=1)
+        (event,) = engine.events()
+        assert (event.event_type, event.severity) == ("frames_unsound", "error")
+        assert event.data == {"frames": 1, "lane": 1}
+
+
+def test_rows_that_stay_unsound_are_told_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    model = Smearing()
+    with engine_of(model) as engine, caplog.at_level(logging.ERROR):
+        open_all(engine)
+        model.spoil = math.nan
+        for _ in range(20):
+            assert run(engine, [row(0, 20), row(1, 200), row(2, 20)]).unsound == (0, 2)
+        assert len(caplog.records) == len(engine.events()) == 1
 
 
 def test_no_more_batches_are_in_flight_than_there_are_buffers() -> None:

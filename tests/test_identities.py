@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from stream.identities import Identities, Portrait
+from stream.identities import Identities
 from tests.processes import descriptors, is_gone, until_gone
 from workers.errors import ModelError
 from workers.geometry import Geometry
+from workers.picture import Picture
 
 GEOMETRY = Geometry(32, 32)
-BLUE = Portrait(16, 16, bytes([0, 0, 255]) * 256)
+BLUE = Picture(16, 16, bytes([0, 0, 255]) * 256)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,7 @@ async def test_a_preparer_that_dies_fails_its_request_and_the_next_one_is_served
 async def test_a_portrait_that_is_none_is_refused_in_words() -> None:
     async with asking("avatars:Tinted") as identities:
         with pytest.raises(ModelError, match="without padding"):
-            await identities.prepare(GEOMETRY, Portrait(16, 16, b"short"))
+            await identities.prepare(GEOMETRY, Picture(16, 16, b"short"))
 
 
 async def test_the_end_of_the_server_fails_who_still_waits() -> None:

@@ -16,7 +16,8 @@ from media import nothing_left, offer_of, until
 from peers import peer
 
 from stream import rtc
-from stream.rtc import VideoReceiving, close_quietly, new_connection
+from stream.receiving import VideoReceiving
+from stream.rtc import close_quietly, new_connection
 
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])

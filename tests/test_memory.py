@@ -8,7 +8,14 @@ from time import monotonic, perf_counter
 import pytest
 import torch
 
-from workers.memory import GrowthWatch, MemorySample, ProcessProbe, probe_for
+from workers.memory import (
+    FUSE_HEADROOM_BYTES,
+    GrowthWatch,
+    MemorySample,
+    ProcessProbe,
+    fuse_fraction,
+    probe_for,
+)
 
 
 def cuda_sample(device_allocations: int, reserved_bytes: int) -> MemorySample:
@@ -85,3 +92,21 @@ def test_memory_that_was_given_back_is_no_growth_until_it_passes_the_mark() -> N
 def test_a_process_s_rss_is_no_promise() -> None:
     watch = GrowthWatch(MemorySample(taken_s=0.0, rss_bytes=1))
     assert watch.observe(MemorySample(taken_s=1.0, rss_bytes=10**9)) is None
+
+
+def test_the_fuse_leaves_what_is_reserved_and_no_room_for_more() -> None:
+    size = 80 << 30
+    for reserved in (0, 1, 300 << 20, 7 << 30):
+        allowed = int(fuse_fraction(reserved, size) * size)  # as the allocator cuts it off
+        assert reserved <= allowed <= reserved + FUSE_HEADROOM_BYTES
+    # Where two say different sizes, what is reserved fits by either.
+    smaller = size - (200 << 20)
+    assert int(fuse_fraction(7 << 30, size, smaller) * smaller) >= 7 << 30
+    assert fuse_fraction(size, size) == 1.0
+
+
+def test_a_process_has_no_fuse() -> None:
+    probe = probe_for(torch.device("cpu"))
+    probe.fuse(probe.settle())
+    assert probe.sample().rss_bytes
+    probe.close()

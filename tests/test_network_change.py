@@ -9,7 +9,7 @@ from network import Network
 from peers import Client, Performer
 from server import serve
 
-from stream import rtc
+from stream import inside
 
 
 async def test_who_comes_back_goes_on_and_who_does_not_gives_up_the_lane() -> None:
@@ -34,6 +34,6 @@ async def test_who_comes_back_from_another_address_goes_on_where_it_nominates_th
 
 def nominate_always(client: Client) -> None:
     """As browsers do: aiortc nominates a pair once, with its first check."""
-    (ice,) = rtc._private(client.pc, "__iceTransports")
+    (ice,) = inside.transports(client.pc, "ice")
     build = ice._connection.build_request
     ice._connection.build_request = lambda pair, nominate: build(pair, nominate=True)

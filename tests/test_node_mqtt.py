@@ -159,6 +159,15 @@ class Pace:
         return [it.at_s for it in self.client.seen if it.at_s >= self.began_s]
 
 
+def check_pace(before_fps: float, during_fps: float, gap_s: float) -> None:
+    """Who waits for a broker that is stopped or gone waits for seconds: more than noise explains.
+
+    A held picture comes once a second.
+    """
+    assert before_fps > 0.3 * FPS and during_fps >= 0.6 * before_fps, (before_fps, during_fps)
+    assert gap_s < 2.0, gap_s
+
+
 async def test_a_broker_that_stops_changes_no_frame_and_hears_all_events_later() -> None:
     async with stage("separate") as it, listening(it.address) as listener:
         assert it.broker_pid is not None
@@ -177,8 +186,7 @@ async def test_a_broker_that_stops_changes_no_frame_and_hears_all_events_later()
             during_fps, gap_s = pace.fps(), pace.longest_gap_s()
         finally:
             os.kill(it.broker_pid, signal.SIGCONT)
-        assert during_fps >= 0.85 * before_fps > 0.5 * FPS, (before_fps, during_fps)
-        assert gap_s < 1.0, gap_s
+        check_pace(before_fps, during_fps, gap_s)
 
         seq = listener.of("worker/0/summary")[-1].said["seq"]
         await listener.until(  # telemetry goes on
@@ -238,6 +246,5 @@ async def test_an_embedded_broker_that_is_killed_comes_back_and_no_frame_is_miss
         check_all(listener)
         assert states(listener, "aya") == ["live"]
         fps, gap_s = pace.fps(), pace.longest_gap_s()
-        assert fps >= 0.85 * before_fps > 0.5 * FPS, (before_fps, fps)
-        assert gap_s < 1.0, gap_s
+        check_pace(before_fps, fps, gap_s)
         await client.close()

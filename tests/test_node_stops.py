@@ -93,7 +93,7 @@ async def test_a_server_that_is_told_to_stop_leaves_with_code_0(number: signal.S
         memory = shared_memory(it.server.process.pid)
         assert memory and {part for part in PROCESSES if it.process(part)} == set(PROCESSES)
         it.server.process.send_signal(number)
-        assert await asyncio.wait_for(it.server.process.wait(), 5) == 0
+        assert await asyncio.wait_for(it.server.process.wait(), 10) == 0
         assert not marked(it.mark) and not holders(memory)
         assert no_traceback(it.server.lines), "\n".join(it.server.lines)
 
@@ -104,7 +104,7 @@ async def test_nothing_is_left_of_a_server_that_was_killed() -> None:
         memory = shared_memory(it.server.process.pid)
         assert shared_memory(pids[WORKER]) & memory, "the arena is elsewhere"
         it.server.process.kill()
-        await until_gone(*pids.values(), within_s=2)
+        await until_gone(*pids.values(), within_s=5)
         assert not marked(it.mark) and not holders(memory)
 
 
@@ -118,12 +118,13 @@ async def test_sessions_outlive_a_worker_that_dies_or_hangs(number: signal.Signa
         os.kill(it.process("-m workers.preparer"), signal.SIGKILL)  # identities are kept elsewhere
         os.kill(worker, number)
         await it.until_ready_is(503, within_s=8)
-        await until_gone(worker)
+        await until_gone(worker, within_s=5)
         assert await it.status("healthz") == 200 and await it.names() == ["aya"]
         await it.until_ready_is(200, within_s=15)
         assert it.process(WORKER) != worker and not it.has("-m workers.preparer")
         before = len(it.client.seen)
-        await until(lambda: len(it.client.seen) >= before + 15, 3, "an avatar at its rate")
+        # A held picture comes once a second: so many are new ones.
+        await until(lambda: len(it.client.seen) >= before + 15, 8, "an avatar at its rate")
         first = next(index for index, seen in enumerate(it.client.seen) if is_green(seen))
         assert all(map(is_green, it.client.seen[first:])), "the identity was lost"
         assert it.client.pc.connectionState == "connected" and await it.names() == ["aya"]
@@ -141,7 +142,7 @@ async def test_a_worker_that_dies_too_often_ends_the_server_with_the_reason() ->
                     os.kill(killed, signal.SIGKILL)
                 await asyncio.sleep(0.02)
             assert it.server.process.returncode in (1, 2)
-            await until(lambda: not marked(it.mark), 1)
+            await until(lambda: not marked(it.mark), 5)
             reason = "worker 0 was lost too often within a minute, last: killed by SIGKILL"
             assert it.server.lines[-1].startswith(f"omokage: {reason}"), it.server.lines[-1]
             assert no_traceback(it.server.lines), "\n".join(it.server.lines)

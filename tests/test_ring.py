@@ -446,7 +446,7 @@ def test_closing_leaves_no_descriptor_and_no_memory() -> None:
     slot = ring.claim_free()
     inode = os.fstat(arena.fds[0]).st_ino
     assert f" {inode} " in Path("/proc/self/maps").read_text()
-    assert _descriptors() == before + 1 + 4 * 8 + 1  # the mapping's own
+    assert _descriptors() == before + 1 + 4 * 8 + 2  # the two mappings' own
     arena.close()
     arena.close()
     assert _descriptors() == before
@@ -467,7 +467,7 @@ def test_nothing_a_side_starts_inherits_the_arena(arena: Arena) -> None:
 
 
 def test_an_arena_larger_than_memory_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring_module, "_available_bytes", lambda: 10**6)
+    monkeypatch.setattr(ring_module, "available_bytes", lambda: 10**6)
     before = _descriptors()
     with pytest.raises(SettingsError, match=r"arena of 79 MB .* lower --max-sessions or --geom"):
         Arena.create(Geometry(512, 512), lanes=20)

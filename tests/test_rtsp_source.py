@@ -93,6 +93,39 @@ async def test_a_silent_server_holds_neither_stop_nor_for_ever_the_thread(
             await until(lambda: source.has_ended, 4)
 
 
+async def test_a_camera_that_takes_the_connection_and_says_nothing_is_told_as_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream.sources.rtsp.OPEN_S", 0.5)
+    async with stage() as it, nothing_left():
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            told: list[str | None] = []
+            url = f"rtsp://user:secret@127.0.0.1:{silent.getsockname()[1]}/camera"
+            source = RtspSource(url, it.inbox, told.append)
+            source.start()
+            await until(lambda: told != [])
+            source.stop()
+            assert told == ["the camera did not answer within 0.5 s"]
+            await until(lambda: source.has_ended, 4)
+
+
+async def test_a_camera_that_hangs_up_at_once_is_not_told_as_silent() -> None:
+    async with stage() as it:
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+            told: list[str | None] = []
+            url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/camera"
+            source = RtspSource(url, it.inbox, told.append)
+            source.start()
+            await until(lambda: told != [])
+            source.stop()
+            assert told[0] and "did not answer" not in told[0]
+            await until(lambda: source.has_ended, 4)
+
+
 @pytest.mark.parametrize("url", ["http://a/b", "file:///etc/passwd", "camera", "rtsp://", "-i x"])
 async def test_only_rtsp_urls_are_opened(url: str) -> None:
     async with stage() as it:

@@ -3,95 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import fields
+from random import Random
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from recorder import HOST, Checker, Recorder
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from workers.device import DEPTH, Copies, Moment, Queue, Serial, Step
+from workers import schedule
+from workers.colour import TensorEdge
+from workers.device import DEPTH, Moment, Queue, Serial
+from workers.engine import Engine
 from workers.geometry import Geometry
 from workers.messages import Fill
+from workers.models.api import AvatarModel, Control, Tensors
 from workers.schedule import Buffers, Row, Stage, send
 
 GEOMETRY = Geometry(16, 16)
 MOST = 3
-HOST = "host"
-
-Clock = dict[str, int]
 
 
-class Checker(Serial):
-    """Runs like a CPU, and finds each pair of accesses that only luck would order on CUDA.
-
-    Vector clocks: an actor (the host, or a queue) knows of another's operation only when it
-    waited for a moment recorded after it, or was handed it by the host, as work is on enqueuing.
-    """
-
-    in_order = False
-
-    def __init__(self, skipped: tuple[str, Moment] | None = None) -> None:
-        super().__init__()
-        self.races: list[str] = []
-        self._skipped = skipped
-        self._clocks: dict[str, Clock] = {HOST: {}, **{queue.value: {} for queue in Queue}}
-        self._recorded: dict[tuple[Moment, int], Clock] = {}
-        self._accesses: dict[int, list[tuple[str, int, bool, str]]] = {}
-        self._down: deque[int] = deque()
-
-    def touch(
-        self, actor: str, name: str, reads: Iterable[Tensor] = (), writes: Iterable[Tensor] = ()
-    ) -> None:
-        clock = self._clocks[actor]
-        clock[actor] = clock.get(actor, 0) + 1
-        for tensors, is_write in ((reads, False), (writes, True)):
-            for tensor in tensors:
-                memory = self._accesses.setdefault(tensor.untyped_storage().data_ptr(), [])
-                for other, tick, wrote, what in memory:
-                    if (wrote or is_write) and other != actor and clock.get(other, 0) < tick:
-                        self.races.append(f"{what} against {name}")
-                memory.append((actor, clock[actor], is_write, name))
-
-    def copy(self, queue: Queue, copies: Copies) -> None:
-        self._learn(queue.value, self._clocks[HOST])
-        for source, target in copies:
-            self.touch(queue.value, f"{queue.value} copy", [source], [target])
-            target.copy_(source)
-
-    def run(self, size: int, step: Step) -> None:
-        self._learn(Queue.STEP.value, self._clocks[HOST])
-        step(size)
-
-    def record(self, queue: Queue, moment: Moment, buffer: int) -> None:
-        self._recorded[moment, buffer] = dict(self._clocks[queue.value])
-        super().record(queue, moment, buffer)
-
-    def wait(self, queue: Queue, moment: Moment, buffer: int) -> None:
-        if (queue.value, moment) != self._skipped:
-            self._learn(queue.value, self._recorded.get((moment, buffer), {}))
-
-    def host_wait(self, moment: Moment, buffer: int) -> None:
-        if (HOST, moment) != self._skipped:
-            self._learn(HOST, self._recorded.get((moment, buffer), {}))
-
-    def publish(self, buffer: int) -> None:
-        self._down.append(buffer)
-
-    def take_published(self) -> bool:
-        """As the doorbell's thread does it."""
-        if not self._down:
-            return False
-        self.host_wait(Moment.DOWN_ENDED, self._down.popleft())
-        return True
-
-    def _learn(self, actor: str, clock: Clock) -> None:
-        own = self._clocks[actor]
-        for name, tick in clock.items():
-            own[name] = max(own.get(name, 0), tick)
-
-
-def races_of(
+def schedule_races(
     skipped: tuple[str, Moment] | None = None, *, staged: bool = False, in_flight: int = DEPTH
 ) -> list[str]:
     """Eight batches, each slot used again at once, never more than `in_flight` of them running."""
@@ -131,9 +68,132 @@ def races_of(
     return seam.races
 
 
+class Mixing(AvatarModel):
+    """Reads and writes all that a model may."""
+
+    controls: ClassVar = {"gain": Control(0.0, 2.0, 1.0)}
+
+    def identity(self, portrait: Tensor) -> Tensors:
+        return {"colour": portrait.mean((1, 2))}
+
+    def initial_state(self) -> Tensors:
+        return {"last": torch.zeros(3, GEOMETRY.height, GEOMETRY.width)}
+
+    def forward(
+        self, frames: Tensor, identity: Tensors, state: Tensors, controls: Tensors, dt_s: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        colour = (identity["colour"] * controls["gain"][:, None])[:, :, None, None]
+        return (frames + state["last"] + colour) / 3, {"last": frames}
+
+
+def engine_run(skipped: tuple[str, Moment] | None = None, *, staged: bool = False) -> Recorder:
+    """Warm-up of a ladder and 24 live batches of it, two in flight, each slot used again at once;
+    lanes join, leave, and change identities and controls between them."""
+    seam, random = Recorder(skipped, adopts=not staged), Random(0)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Engine(
+            Mixing(),
+            geometry=GEOMETRY,
+            batch_sizes=(2, MOST),
+            device=torch.device("cpu"),
+            fill=Fill.LAST,
+            max_sessions=MOST,
+            compile=False,
+            arena=None,
+            seam=seam,
+        ) as engine,
+    ):
+        patch.setattr("workers.engine.SETTLE_RUNS", {"cpu": 2})
+        tell_numpy_of(seam, patch)
+        seam.watch(kept_by(engine))
+        # TensorEdge's operations, which CUDA runs; swscale's would go unseen.
+        engine._edge = TensorEdge(GEOMETRY)
+        engine.warm_up(lambda: None)
+        shape = (DEPTH, 2, MOST, GEOMETRY.rows, GEOMETRY.width)
+        slots = [[list(way) for way in buffer] for buffer in np.zeros(shape, np.uint8)]
+        memory = [torch.from_numpy(slot) for buffer in slots for way in buffer for slot in way]
+        seam.watch(memory)
+        flights: deque[tuple[int, int]] = deque()
+
+        def land() -> None:
+            assert engine.finished() is not None
+            buffer, real = flights.popleft()
+            outs = [torch.from_numpy(slot) for slot in slots[buffer][1][:real]]
+            seam.touch(HOST, "publish", outs)
+
+        for lane in range(MOST):
+            engine.open_lane(lane, {"colour": torch.rand(3)}, {})
+        for batch in range(24):
+            if len(flights) == DEPTH:
+                land()
+            lane = random.randrange(MOST)
+            match batch % 5:
+                case 0:
+                    engine.close_lane(lane)
+                    engine.open_lane(lane, {"colour": torch.rand(3)}, {"gain": 0.5})
+                case 1:
+                    engine.set_identity(lane, {"colour": torch.rand(3)})
+                case 2:
+                    engine.set_controls(lane, {"gain": random.random()})
+                case 3:
+                    engine.open_lane(lane, {}, {})
+            buffer, real = batch % DEPTH, random.randint(1, MOST)
+            ins, outs = slots[buffer]
+            for slot in ins[:real]:
+                seam.touch(HOST, "decode", writes=[torch.from_numpy(slot)])
+                slot[:] = batch
+            rows = [Row(n, ins[n], outs[n], 0.04) for n in range(real)]
+            engine.submit(rows, 2 if real <= 2 and batch % 2 else MOST)
+            flights.append((buffer, real))
+        while flights:
+            land()
+    return seam
+
+
+def kept_by(engine: Engine) -> list[Tensor]:
+    """Everything that lives longer than a batch."""
+    banks, buffers = engine._banks, engine._buffers
+    parts = [getattr(buffers, field.name) for field in fields(buffers)]
+    parts += [banks.identity, banks.state, banks.controls, banks._initial, banks._arriving]
+    parts += [banks._identity, banks._state, banks._controls]
+    if engine._stage is not None:
+        parts += [engine._stage.up, engine._stage.down]
+    return [leaf for leaf in tree_leaves(parts) if isinstance(leaf, Tensor)]
+
+
+def tell_numpy_of(seam: Recorder, patch: pytest.MonkeyPatch) -> None:
+    """What the schedule does by numpy, on the host."""
+    write_tables, unsound, unload = Buffers.write_tables, Buffers.unsound, Stage.unload
+    sources = schedule._sources
+
+    def told_tables(it: Buffers, *asked: Any) -> None:
+        buffer = asked[-1]
+        seam.touch(HOST, "tables", writes=[it.host_tables[buffer], it.host_dt_s[buffer]])
+        write_tables(it, *asked)
+
+    def told_unsound(it: Buffers, real: int, buffer: int) -> tuple[int, ...]:
+        seam.touch(HOST, "sums", [it.host_sums[buffer]])
+        return unsound(it, real, buffer)
+
+    def told_unload(it: Stage, rows: Sequence[Row], buffer: int) -> None:
+        seam.touch(HOST, "unload", [it.down[buffer]])
+        unload(it, rows, buffer)
+
+    def told_sources(rows: Sequence[Row], stage: Stage | None, buffer: int) -> Sequence[Tensor]:
+        if stage is not None:
+            seam.touch(HOST, "stage", writes=[stage.up[buffer]])
+        return sources(rows, stage, buffer)
+
+    patch.setattr(Buffers, "write_tables", told_tables)
+    patch.setattr(Buffers, "unsound", told_unsound)
+    patch.setattr(Stage, "unload", told_unload)
+    patch.setattr(schedule, "_sources", told_sources)
+
+
 @pytest.mark.parametrize("staged", [False, True], ids=["slots", "stage"])
 def test_no_access_is_left_to_luck(staged: bool) -> None:
-    assert races_of(staged=staged) == []
+    assert schedule_races(staged=staged) == []
 
 
 @pytest.mark.parametrize("staged", [False, True], ids=["slots", "stage"])
@@ -149,11 +209,43 @@ def test_no_access_is_left_to_luck(staged: bool) -> None:
 def test_without_any_one_of_the_waits_there_are_races(
     skipped: tuple[str, Moment], staged: bool
 ) -> None:
-    assert races_of(skipped, staged=staged)
+    assert schedule_races(skipped, staged=staged)
+
+
+def test_the_engine_s_whole_schedule_leaves_nothing_to_luck() -> None:
+    for staged in (False, True):
+        seam = engine_run(staged=staged)
+        assert seam.races == []
+        assert seam.seen >= {f"{queue.value} wrote" for queue in Queue} | {
+            "host wrote",
+            "host read",
+        }
+
+
+WAITS = [
+    (Queue.STEP.value, Moment.UP_ENDED),
+    (Queue.DOWN.value, Moment.STEP_ENDED),
+    (HOST, Moment.DOWN_ENDED),
+    (HOST, Moment.BANKS_WRITTEN),
+]
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["slots", "stage"])
+@pytest.mark.parametrize(
+    "skipped", WAITS, ids=lambda skipped: f"{skipped[0]} without {skipped[1].value}"
+)
+def test_and_without_any_one_of_its_waits_the_engine_races(
+    skipped: tuple[str, Moment], staged: bool
+) -> None:
+    assert engine_run(skipped, staged=staged).races
+
+
+def test_these_are_all_the_waits_that_the_engine_has() -> None:
+    assert engine_run().waited == set(WAITS)
 
 
 def test_one_batch_more_in_flight_than_there_are_buffers_would_race() -> None:
-    assert races_of(in_flight=DEPTH + 1)
+    assert schedule_races(in_flight=DEPTH + 1)
 
 
 def tables(rows: list[Row], size: int, fill: Fill) -> list[list[float]]:

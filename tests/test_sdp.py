@@ -8,7 +8,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from offers import AUDIO, FINGERPRINT, PUBLISHER, VIDEO, VIEWER, sdp
+from offers import AUDIO, DATA, FINGERPRINT, PUBLISHER, VIDEO, VIEWER, WITH_DATA, sdp
 
 from stream.sdp import (
     Way,
@@ -17,11 +17,12 @@ from stream.sdp import (
     check_viewer,
     without_unused,
 )
+from stream.unsaid import said
 from workers.errors import OfferError, OfferUnsupported
 
 
 async def test_aiortc_answers_what_was_let_through() -> None:
-    for offer in (PUBLISHER, VIEWER, sdp(VIDEO), PUBLISHER.replace("\r\n", "\n")):
+    for offer in (PUBLISHER, VIEWER, WITH_DATA, sdp(VIDEO), PUBLISHER.replace("\r\n", "\n")):
         assert await _answered(offer)
 
 
@@ -90,6 +91,9 @@ def _edited(old: str, new: str) -> str:
         ),
         Case(_edited("a=extmap:4", "a=extmap:300"), "a=extmap"),
         Case(_edited("a=ssrc:1001", "a=ssrc:99999999999"), "32 bits"),
+        Case(WITH_DATA.replace("a=sctp-port:5000\r\n", ""), "no a=sctp-port"),
+        Case(WITH_DATA.replace("a=sctp-port:5000", "a=sctp-port:0"), "no a=sctp-port"),
+        Case(WITH_DATA.replace("a=sctp-port:5000", "a=sctp-port:x"), "cannot be read"),
     ],
     ids=lambda case: case.says,
 )
@@ -105,11 +109,21 @@ def test_a_malformed_offer_is_refused_in_the_clients_terms(case: Case) -> None:
     [
         Case(sdp(AUDIO), "no video section"),
         Case(sdp(VIDEO, VIDEO.replace("mid:1", "mid:2")), "2 video sections"),
-        Case(sdp(VIDEO, "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\n"), "m=application"),
+        Case(sdp(VIDEO, "m=text 9 RTP/AVP 98\n"), "m=text"),
+        Case(sdp(AUDIO, VIDEO, DATA, bundle="audio0 1"), "is not bundled"),
+        Case(sdp(VIDEO, DATA), "is not bundled"),
+        Case(WITH_DATA.replace("webrtc-datachannel", "bfcp"), "no webrtc-datachannel"),
+        Case(WITH_DATA.replace("UDP/DTLS/SCTP", "DTLS/SCTP"), "no webrtc-datachannel"),
         Case(_edited("VP8/90000", "AV1/90000").replace("H264/", "H265/"), "offer H264"),
         Case(
-            _edited("VP8/90000", "AV1/90000").replace("-mode=1", "-mode=0"),
+            _edited("VP8/90000", "AV1/90000").replace("-mode=1", "-mode=2"),
             "no codec that is known here",
+        ),
+        Case(
+            _edited("VP8/90000", "AV1/90000")
+            .replace("-mode=1", "-mode=0")
+            .replace("sendonly", "sendrecv"),
+            "packetization-mode=0 alone.*or sendonly",
         ),
         Case(sdp(AUDIO.replace("opus/48000", "speex/16000"), VIDEO), "offer Opus"),
         Case(_edited("a=sendonly", "a=recvonly"), "a publisher sends"),
@@ -128,6 +142,12 @@ def test_what_is_not_to_be_had_is_told_apart_from_what_is_malformed(case: Case) 
 def test_a_viewer_that_only_sends_is_refused() -> None:
     with pytest.raises(OfferUnsupported, match="a viewer receives"):
         check_viewer(PUBLISHER)
+
+
+def test_data_channels_are_a_publisher_s_alone() -> None:
+    assert check_publisher(WITH_DATA).has_audio
+    with pytest.raises(OfferUnsupported, match="m=application section: leave it out"):
+        check_viewer(WITH_DATA.replace("sendonly", "recvonly"))
 
 
 def test_the_answer_is_passive_save_to_a_passive_offer() -> None:
@@ -170,11 +190,11 @@ def _mutated(offer: str, edits: list[tuple[str, int, int]]) -> str:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(EDITS)
+@given(st.sampled_from([PUBLISHER, WITH_DATA]), EDITS)
 async def test_no_offer_that_is_let_through_breaks_a_peer_connection(
-    edits: list[tuple[str, int, int]],
+    whole: str, edits: list[tuple[str, int, int]]
 ) -> None:
-    offer = _mutated(PUBLISHER, edits)
+    offer = _mutated(whole, edits)
     try:
         check_publisher(offer)
     except OfferError as error:
@@ -186,7 +206,7 @@ async def test_no_offer_that_is_let_through_breaks_a_peer_connection(
 async def _answered(offer: str) -> bool:
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     try:
-        await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        await peer.setRemoteDescription(RTCSessionDescription(said(offer), "offer"))
         answer = await peer.createAnswer()
         return "m=video" in answer.sdp
     finally:

@@ -23,6 +23,7 @@ from workers.messages import (
     BatchDone,
     Fill,
     Happened,
+    IdentitySet,
     LaneClosed,
     Loaded,
     OpenLane,
@@ -67,6 +68,8 @@ class Server:
     def on_batch(self, worker: int, done: BatchDone) -> None: ...
 
     def on_lane_closed(self, worker: int, closed: LaneClosed) -> None: ...
+
+    def on_identity_set(self, worker: int, answer: IdentitySet) -> None: ...
 
     def on_happened(self, worker: int, happened: Happened) -> None:
         data = happened.data
@@ -234,3 +237,13 @@ def test_a_worker_computes_on_one_thread_unless_somebody_said_otherwise(
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert "OMP_NUM_THREADS" not in environment_for(spec())
     assert environment_for(spec(threads=2))["OMP_NUM_THREADS"] == "2"
+
+
+def test_an_allocator_s_setting_stands_but_its_segments_never_grow_in_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    assert "PYTORCH_ALLOC_CONF" not in environment_for(spec())
+    own = "max_split_size_mb:64,expandable_segments:True"
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", own)
+    assert environment_for(spec())["PYTORCH_ALLOC_CONF"] == f"{own},expandable_segments:False"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,21 +13,26 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+import torch
 from avatars import Counting
 
+from workers import worker
 from workers.channel import Channel
+from workers.device import Serial
 from workers.errors import DeviceError
 from workers.frame import FrameRef
 from workers.geometry import Geometry
+from workers.identity import save_identity
 from workers.messages import (
     Beat,
-    Begun,
     CloseLane,
     Descriptor,
     Drain,
     Drained,
     Fill,
     FromWorker,
+    Happened,
+    IdentitySet,
     LaneClosed,
     Loaded,
     OpenLane,
@@ -35,6 +41,7 @@ from workers.messages import (
     Refused,
     Report,
     SetControls,
+    SetIdentity,
     WorkerSpec,
 )
 from workers.ring import Arena
@@ -175,6 +182,26 @@ def test_a_wrong_word_about_one_session_ends_nothing() -> None:
         it.take()
 
 
+def test_an_identity_is_set_or_refused_and_either_is_told() -> None:
+    with stage(replace(SPEC, model="avatars:Tinted")) as it:
+        it.start()
+        it.say(OpenLane(0, 7, 1))
+
+        def set_identity(lease: int, identity: dict[str, torch.Tensor]) -> IdentitySet:
+            fd = save_identity(identity)
+            it.say(SetIdentity(0, lease), fd)
+            os.close(fd)
+            return it.until(IdentitySet)
+
+        white, black = torch.ones(3), torch.zeros(3)
+        assert set_identity(7, {"colour": white}) == IdentitySet(0, 7)
+        assert set_identity(6, {"colour": black}) == IdentitySet(0, 6, "the session has ended")
+        refused = set_identity(7, {"colour": torch.zeros(4)}).refused
+        assert refused is not None and "due was colour (3,)" in refused
+        it.put(50, lease=7)
+        assert it.take()[1][: SMALL.height].mean() == pytest.approx(235, abs=1)
+
+
 def test_frames_of_a_lease_that_could_not_be_opened_are_abandoned() -> None:
     with stage() as it:
         it.start()
@@ -195,12 +222,66 @@ def test_a_lane_that_closes_gives_its_last_count() -> None:
         assert (closed.lane, closed.lease, closed.tally.emitted) == (0, 1, 1)
 
 
-def test_a_batch_is_told_before_it_runs() -> None:
-    with stage() as it:
+def test_what_is_in_a_batch_stands_in_the_ledger_while_it_runs() -> None:
+    with stage(replace(SPEC, model="avatars:Slow")) as it:
         it.start()
         it.say(OpenLane(0, 1, 1))
         it.put(50)
-        assert it.until(Begun).tallies[0].in_flight == 1
+        seen = set()
+        while not (taken := it.arena is not None and it.arena.outbox(0).take()):
+            assert it.arena is not None
+            seen |= {tally.in_flight for tally in it.arena.ledger.take().values()}
+        assert 1 in seen and taken.sequence == 1
+
+
+def test_a_frame_that_comes_out_as_nan_fails_alone_and_its_session_begins_anew() -> None:
+    with stage(replace(SPEC, model="avatars:Stained")) as it:
+        it.start()
+        it.say(OpenLane(0, 1, 1))
+        edges = []
+        for value in (100, 100, 16, 100, 100):
+            it.put(value)
+            if value == 16:
+                it.until(Report, lambda said: said.tallies[0].failed == 1)
+                assert it.arena is not None and it.arena.outbox(0).take() is None
+                continue
+            _, pixels = it.take()
+            marks = pixels[4 : SMALL.height : 8, SMALL.width - 2] > 125
+            edges.append(sum(int(mark) << bit for bit, mark in enumerate(marks)))
+        assert edges == [0, 1, 0, 1]
+        tally = it.until(Report, lambda said: said.tallies[0].emitted == 4).tallies[0]
+        assert (tally.batched, tally.failed, tally.in_flight) == (5, 1, 0)
+        happened = [message for message in it.heard if isinstance(message, Happened)]
+        assert [event.event_type for event in happened] == ["frames_unsound"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_cuda_error_ends_the_worker_at_once() -> None:
+    with stage(replace(SPEC, model="avatars:Poisoned")) as it:
+        it.start()
+        it.say(OpenLane(0, 1, 1))
+        it.put(100)
+        it.take()
+        it.put(16)
+        it.thread.join(5)
+        assert not it.thread.is_alive() and it.codes == []  # it left by the error: see main()
+
+
+def test_a_device_that_hangs_silences_the_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "BATCH_DEADLINE_S", 0.3)
+    monkeypatch.setattr(worker, "BEAT_EVERY_S", 0.05)
+    with stage() as it:
+        it.start()
+        it.until(Beat)
+        monkeypatch.setattr(Serial, "take_published", lambda seam: False)  # nothing ever ends
+        it.say(OpenLane(0, 1, 1))
+        it.put(100)
+        it.until(Beat, lambda beat: beat.phase is Phase.BATCH)
+        time.sleep(1.0)
+        it.until(Report)
+        heard = len(it.heard)
+        it.until(Report)  # the loop lives, and says so; its heart does not
+        assert not any(isinstance(message, Beat) for message in it.heard[heard:])
 
 
 def test_a_new_tenant_starts_from_the_initial_state() -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from aiortc import MediaStreamTrack, RTCRtpTransceiver
 from aiortc.mediastreams import MediaStreamError
 
-from stream import rtc
+from stream import receiving
 from stream.audio import AudioPacket, OpusPacket, opus_packet
 
 PACKET_S = 0.02
@@ -52,7 +52,7 @@ class Speaker(MediaStreamTrack):
 def listen(transceiver: RTCRtpTransceiver) -> list[OpusPacket]:
     """What comes in on it from now on; before the answer is applied."""
     heard: list[OpusPacket] = []
-    rtc.AudioReceiving(transceiver, heard.append)
+    receiving.AudioReceiving(transceiver, heard.append)
     return heard
 
 

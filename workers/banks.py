@@ -32,10 +32,10 @@ class Banks:
         max_sessions: int,
         most: int,
         device: torch.device,
-        host_tensor: HostTensor,
+        host_tensor: HostTensor | None,
     ) -> None:
         """identity: of a session that brings none; state: the initial one. most: the largest
-        batch's rows."""
+        batch's rows. host_tensor: None where a copy has happened when it returns."""
         self.scratch: Final = max_sessions
         self._ranges = dict(model.controls)
         self._reads_banks = model.reads_banks
@@ -55,10 +55,13 @@ class Banks:
         self._identity = {name: batch(row) for name, row in gathered.items()}
         self._state = {name: batch(row) for name, row in state.items()}
         self._controls = {name: batch(row) for name, row in controls.items()}
+        self._due = {name: (str(t.dtype), tuple(t.shape)) for name, t in identity.items()}
         # Where a new identity waits for its copy to the device, so that nobody waits for it.
-        self._arriving = {
-            name: host_tensor(tuple(row.shape), row.dtype) for name, row in identity.items()
-        }
+        self._arriving = (
+            {name: host_tensor(tuple(row.shape), row.dtype) for name, row in identity.items()}
+            if host_tensor is not None
+            else {}
+        )
 
     def open(self, lane: int, identity: Tensors, controls: Mapping[str, float]) -> None:
         """A new tenant: its identity ({}: the default one), the initial state, its controls.
@@ -70,16 +73,24 @@ class Banks:
         assert 0 <= lane < self.scratch
         self._check_identity(identity)
         self._check_controls(controls)
-        for name, bank in self.identity.items():
-            if identity:
-                arriving = self._arriving[name].copy_(identity[name])
-                bank[lane].copy_(arriving, non_blocking=True)
-            else:
+        if identity:
+            self._write_identity(lane, identity)
+        else:
+            for bank in self.identity.values():
                 bank[lane].copy_(bank[self.scratch])
         for name, bank in self.state.items():
             bank[lane].copy_(self._initial[name])
         for name, control in self._ranges.items():
             self.controls[name][lane].fill_(controls.get(name, control.default))
+
+    def set_identity(self, lane: int, identity: Tensors) -> None:
+        """Another identity for the same tenant, whose state goes on.
+
+        It must not run before the copies of the last such one are over. Raises ModelError as
+        `open` does; the lane is then as before.
+        """
+        self._check_identity(identity)
+        self._write_identity(lane, identity)
 
     def set_controls(self, lane: int, controls: Mapping[str, float]) -> None:
         """Changes those that are named. Raises ModelError for one that the model does not have."""
@@ -103,10 +114,14 @@ class Banks:
         identity = self.identity if self._reads_banks else select(self.identity, self._identity)
         return identity, select(self.state, self._state), select(self.controls, self._controls)
 
-    def scatter(self, rows: Tensor, state: Tensors) -> None:
-        """The batch's new state, row by row; fill rows go to `scratch`."""
+    def scatter(self, rows: Tensor, state: Tensors, sums: Tensor) -> None:
+        """The batch's new state, row by row; fill rows go to `scratch`.
+
+        sums: (B,); where it is not finite, the session begins anew from the initial state.
+        """
         for name, bank in self.state.items():
-            bank.index_copy_(0, rows, state[name])
+            sound = torch.isfinite(sums).view(-1, *(1,) * (bank.dim() - 1))
+            bank.index_copy_(0, rows, torch.where(sound, state[name], self._initial[name]))
 
     def check_state(self, state: object, size: int) -> None:
         """Raises ModelError where the model's new state is not shaped as its initial one."""
@@ -120,12 +135,17 @@ class Banks:
                 "return each tensor as initial_state gives it, with the batch's axis before"
             )
 
+    def _write_identity(self, lane: int, identity: Tensors) -> None:
+        for name, bank in self.identity.items():
+            arriving = self._arriving.get(name)
+            row = identity[name] if arriving is None else arriving.copy_(identity[name])
+            bank[lane].copy_(row, non_blocking=True)
+
     def _check_identity(self, identity: Tensors) -> None:
         came = {name: (str(t.dtype), tuple(t.shape)) for name, t in identity.items()}
-        due = {name: (str(t.dtype), tuple(t.shape)) for name, t in self._arriving.items()}
-        if identity and came != due:
+        if identity and came != self._due:
             raise ModelError(
-                f"the identity that came is {_said(came)}; due was {_said(due)}: "
+                f"the identity that came is {_said(came)}; due was {_said(self._due)}: "
                 "compute it with this very model"
             )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -30,6 +31,13 @@ log = logging.getLogger(__name__)
 DEPTH = 2  # batches in flight, and so many sets of transfer buffers
 
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, the one CUDA error that a process survives
+# CUDA's libraries and kernels from elsewhere tell of it by a RuntimeError like any other.
+OF_CUDA = re.compile(
+    r"CUDA (driver )?error|cu(DNN|BLAS|FFT|SOLVER|SPARSE) error|CU(DNN|BLAS)_STATUS_"
+    r"|Triton Error \[CUDA\]",
+    re.IGNORECASE,
+)
+NO_MEMORY = re.compile(r"out of memory|_ALLOC_FAILED", re.IGNORECASE)
 
 
 class Queue(Enum):
@@ -183,6 +191,7 @@ class Cuda:
         self._awaited: SimpleQueue[int | None] = SimpleQueue()
         self._waiter = threading.Thread(target=self._ring_for_each, name="doorbell", daemon=True)
         self._failure: BaseException | None = None
+        self._is_lost = False  # nothing more may be asked of the device
         self.doorbell_fd: int | None = None
 
     def __enter__(self) -> Cuda:
@@ -193,10 +202,12 @@ class Cuda:
         torch.cuda.synchronize(self._device)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *reason: object) -> None:
         self._awaited.put(None)
         self._waiter.join()
-        if self._failure is None:  # else the context is lost, and every call raises
+        fatal = any(isinstance(it, BaseException) and is_fatal(it) for it in reason)
+        # On a lost device every call raises, and would hide what we are leaving for.
+        if not (fatal or self._is_lost or self._failure):
             torch.cuda.synchronize(self._device)
             self._graphs.clear()
             # Unmapping does not unregister, and the address could then never be registered again.
@@ -268,6 +279,9 @@ class Cuda:
                 ):
                     step(size)
                 self._graphs[size] = graph
+        except BaseException:
+            self._is_lost = True  # its pool leaks, and the stream may still be capturing
+            raise
         finally:
             gc.unfreeze()
             gc.collect()
@@ -321,13 +335,19 @@ def name_of(device: torch.device) -> tuple[str, str | None]:
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # A CPU's allocator has no class of its own for it.
+    if isinstance(error, torch.AcceleratorError):
+        return getattr(error, "error_code", None) == CUDA_OUT_OF_MEMORY
+    # A CPU's allocator and CUDA's libraries have no class of their own for it.
     return "DefaultCPUAllocator: can't allocate" in str(error) or (
-        isinstance(error, torch.AcceleratorError)
-        and getattr(error, "error_code", None) == CUDA_OUT_OF_MEMORY
+        _is_of_cuda(error) and NO_MEMORY.search(str(error)) is not None
     )
 
 
 def is_fatal(error: BaseException) -> bool:
     """Whether the process is lost: every CUDA error but out of memory stays for good."""
-    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
+    told_by_cuda = isinstance(error, torch.AcceleratorError) or _is_of_cuda(error)
+    return told_by_cuda and not is_out_of_memory(error)
+
+
+def _is_of_cuda(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and OF_CUDA.search(str(error)) is not None

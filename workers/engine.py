@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import select
 import sys
 from collections import deque
@@ -12,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import median
+from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -23,6 +23,7 @@ from workers.device import (
     DEPTH,
     Moment,
     Queue,
+    Seam,
     is_fatal,
     is_out_of_memory,
     name_of,
@@ -33,6 +34,8 @@ from workers.geometry import Geometry
 from workers.memory import KEPT_BATCHES, GrowthWatch, MemorySample, probe_for
 from workers.messages import Fill, Happened, MemoryReport
 from workers.models.api import AvatarModel, Tensors
+from workers.portrait import portrait_of_nobody
+from workers.repeats import Repeats
 from workers.ring import Arena
 from workers.schedule import Buffers, Row, Stage, send
 from workers.told import told
@@ -52,10 +55,15 @@ class CaptureFailed(DeviceError):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A batch that has ended. `error`: the model's, in one line; its slots then hold nothing."""
+    """A batch that has ended. `error`: the model's, in one line; its slots then hold nothing.
+
+    unsound: which rows the model answered with NaN or an infinity; their slots hold nothing to
+    show, and their sessions begin anew from the initial state.
+    """
 
     batch: int
     error: str | None
+    unsound: tuple[int, ...]
     copy_in_ms: float
     compute_ms: float
     copy_out_ms: float
@@ -93,11 +101,13 @@ class Engine:
         compile: bool,
         arena: Arena | None,
         capture: bool | None = None,
+        seam: Seam | None = None,
     ) -> None:
         """fill: None runs each batch as short as it is, to measure what filling prevents.
 
         arena: whose slots the rows name; None: slots lie anywhere, and CUDA copies by a stage.
         capture: on CUDA, replay the step from graphs; None: where the rehearsal allows it.
+        seam: None: the device's own.
         Raises ModelError when the model's identity or initial state fails.
         """
         self._device = device
@@ -106,7 +116,7 @@ class Engine:
         self._fill = fill
         self._arena = arena
         self._wants_capture = capture
-        self._seam = seam_for(device)
+        self._seam = seam or seam_for(device)
         self._probe = probe_for(device)
         most = self._sizes[0]
         self._default_identity = _asked("identity", lambda: _default_identity(model, geometry))
@@ -119,7 +129,7 @@ class Engine:
                 max_sessions=max_sessions,
                 most=most,
                 device=device,
-                host_tensor=self._seam.host_tensor,
+                host_tensor=None if self._seam.in_order else self._seam.host_tensor,
             )
             self._edge = edge_for(device, geometry, most)
             self._buffers = Buffers.born(geometry, most, device, self._seam)
@@ -135,8 +145,7 @@ class Engine:
         self._shapes: set[tuple[int, ...]] = set()
         self._graphs_at_start: int | None = None
         self._recompilations_told = 0
-        self._failed_since_told = 0
-        self._failure_told_s = -math.inf
+        self._failed, self._starved, self._unsound = Repeats(), Repeats(), Repeats()
         self._baseline: MemorySample | None = None
         self._watch: GrowthWatch | None = None
         self._events: deque[Happened] = deque(maxlen=KEPT_EVENTS)
@@ -151,8 +160,13 @@ class Engine:
                 self._stage = Stage.born(self._buffers, self._seam)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._seam.__exit__()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._seam.__exit__(kind, error, trace)
         self._probe.close()
 
     # ------------------------------------------------------------------ start
@@ -175,6 +189,8 @@ class Engine:
         step_ms = self._settle(rows, beat)
         gc.collect()
         self._baseline = self._probe.settle()
+        if self._fill is not None:  # else growth is what is being measured
+            self._probe.fuse(self._baseline)
         self._watch = GrowthWatch(self._baseline)
         self._graphs_at_start = _compiled_graphs()
         self._submitted = 0  # live batches count from 1
@@ -271,6 +287,17 @@ class Engine:
         self._open.discard(lane)
 
     @torch.inference_mode()
+    def set_identity(self, lane: int, identity: Tensors) -> None:
+        """Another identity for the lane's tenant, from the next batch on; its state goes on.
+
+        Raises ModelError for tensors that the model does not have; the lane is then as before.
+        """
+        self._seam.host_wait(Moment.BANKS_WRITTEN, 0)
+        with self._seam.in_step():
+            self._banks.set_identity(lane, identity)
+        self._seam.record(Queue.STEP, Moment.BANKS_WRITTEN, 0)
+
+    @torch.inference_mode()
     def set_controls(self, lane: int, controls: Mapping[str, float]) -> None:
         """From the next batch on. Raises ModelError for a control that the model does not have."""
         with self._seam.in_step():
@@ -307,9 +334,11 @@ class Engine:
         flight = self._flights.popleft()
         if self._stage is not None and flight.failure is None:
             self._stage.unload(flight.rows, flight.buffer)
+        failed = flight.failure is not None
         done = Done(
             batch=flight.batch,
             error=None if flight.failure is None else _one_line(flight.failure),
+            unsound=() if failed else self._buffers.unsound(len(flight.rows), flight.buffer),
             copy_in_ms=self._elapsed_ms(flight, Moment.UP_BEGAN, Moment.UP_ENDED),
             compute_ms=self._elapsed_ms(flight, Moment.STEP_BEGAN, Moment.STEP_ENDED),
             copy_out_ms=self._elapsed_ms(flight, Moment.DOWN_BEGAN, Moment.DOWN_ENDED),
@@ -317,7 +346,7 @@ class Engine:
             after=self._probe.sample(),
             out_of_memory=flight.failure is not None and is_out_of_memory(flight.failure),
         )
-        self._look_at(done)
+        self._look_at(done, flight.rows)
         return done
 
     def _send(self, rows: Sequence[Row], batch_size: int) -> int:
@@ -353,7 +382,8 @@ class Engine:
         if self._judges:
             judge(avatars)
         self._edge.to_i420(avatars, buffers.avatars[:size])
-        self._banks.scatter(writes, new_state)
+        torch.sum(avatars, (1, 2, 3), out=buffers.sums[:size])
+        self._banks.scatter(writes, new_state, buffers.sums[:size])
 
     # ---------------------------------------------------------------- figures
 
@@ -372,21 +402,22 @@ class Engine:
         return self._probe.report(self._baseline)
 
     def events(self) -> tuple[Happened, ...]:
-        """What happened since the last call: memory_grew, out_of_memory, recompiled."""
+        """What happened since the last call: memory_grew, out_of_memory, batches_failed,
+        frames_unsound, recompiled."""
         events = tuple(self._events)
         self._events.clear()
         return events
 
-    def _look_at(self, done: Done) -> None:
+    def _look_at(self, done: Done, rows: Sequence[Row]) -> None:
         self.recent.append((done.before, done.after))
-        if done.error is not None:
+        if done.out_of_memory:
+            self._tell_of_memory(done)
+        elif done.error is not None:
             self._tell_of_failure(done)
+        if done.unsound:
+            self._tell_of_unsound(done, rows)
         if self._watch is not None and (grown := self._watch.observe(done.after)):
             self._events.append(grown)
-        if done.out_of_memory:
-            self._events.append(
-                Happened("out_of_memory", "error", f"batch {done.batch} ran out of memory")
-            )
         if (compiled := self.recompilations) > self._recompilations_told:
             self._recompilations_told = compiled
             self._events.append(
@@ -398,26 +429,28 @@ class Engine:
                 )
             )
 
-    def _tell_of_failure(self, done: Done) -> None:
-        self._failed_since_told += 1
-        if done.after.taken_s - self._failure_told_s >= 1.0:
-            log.error(
-                "batches failed: n=%d last=%d error=%s",
-                self._failed_since_told,
-                done.batch,
-                done.error,
-            )
-            if not done.out_of_memory:  # which is an event of its own
-                self._events.append(self._failures(done))
-            self._failure_told_s, self._failed_since_told = done.after.taken_s, 0
+    def _tell_of_memory(self, done: Done) -> None:
+        if times := self._starved.count(done.after.taken_s):
+            message = f"{times} batches ran out of memory, the last with {done.error}"
+            log.error("batches out of memory: n=%d last=%d error=%s", times, done.batch, done.error)
+            self._events.append(Happened("out_of_memory", "error", message, {"batches": times}))
 
-    def _failures(self, done: Done) -> Happened:
-        return Happened(
-            "batches_failed",
-            "error",
-            f"{self._failed_since_told} batches failed, the last with {done.error}",
-            {"batches": self._failed_since_told},
-        )
+    def _tell_of_failure(self, done: Done) -> None:
+        if times := self._failed.count(done.after.taken_s):
+            message = f"{times} batches failed, the last with {done.error}"
+            log.error("batches failed: n=%d last=%d error=%s", times, done.batch, done.error)
+            self._events.append(Happened("batches_failed", "error", message, {"batches": times}))
+
+    def _tell_of_unsound(self, done: Done, rows: Sequence[Row]) -> None:
+        if times := self._unsound.count(done.after.taken_s, len(done.unsound)):
+            lane = rows[done.unsound[-1]].lane
+            message = (
+                f"{times} frames came out as NaN or infinite, the last in lane {lane}: "
+                "not shown, and each begins anew from its initial state"
+            )
+            log.error("frames unsound: n=%d last_lane=%d batch=%d", times, lane, done.batch)
+            data = {"frames": times, "lane": lane}
+            self._events.append(Happened("frames_unsound", "error", message, data))
 
     def _elapsed_ms(self, flight: _Flight, since: Moment, until: Moment) -> float:
         return round(self._seam.elapsed_ms(since, until, flight.buffer), 3)
@@ -437,9 +470,7 @@ def _default_identity(model: AvatarModel, geometry: Geometry) -> Tensors:
     if not model.has_identity:
         return {}
     model.cpu()  # where `identity` may count on running
-    portrait = model.default_portrait()
-    if portrait is None:
-        portrait = torch.full((3, geometry.height, geometry.width), 0.5)
+    portrait = portrait_of_nobody(model, geometry)
     with torch.inference_mode():
         return {name: row.contiguous() for name, row in model.identity(portrait).items()}
 

@@ -13,6 +13,26 @@ class ModelError(OmokageError):
     """The model cannot be loaded, or does not do what its shape promises."""
 
 
+class PortraitRefused(ModelError):
+    """There is no identity in this portrait, or it is no picture that can be read."""
+
+
+class NoSuchPortrait(PortraitRefused):
+    """The model ships no portrait of this name."""
+
+
+class PortraitOvertaken(OmokageError):
+    """A newer portrait has taken its place."""
+
+
+class NoPortraits(OmokageError):
+    """The model has no identity, so that a portrait changes nothing."""
+
+
+class ControlRefused(OmokageError):
+    """A model has no such control, or not in this range."""
+
+
 class DeviceError(OmokageError):
     """The device asked for is not there, or cannot be used."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -12,6 +13,9 @@ import torch
 from workers.messages import Happened, MemoryReport
 
 KEPT_BATCHES = 512
+# One of the allocator's small segments, the least that it takes: so that rounding refuses nothing
+# that was there before.
+FUSE_HEADROOM_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,9 @@ class Probe(Protocol):
     def settle(self) -> MemorySample:
         """The baseline; peaks count from here."""
 
+    def fuse(self, baseline: MemorySample) -> None:
+        """From here on growth is an out-of-memory error, where the device can be told so."""
+
     def report(self, baseline: MemorySample | None) -> MemoryReport:
         """Everything there is to say; once a second."""
 
@@ -62,6 +69,9 @@ class ProcessProbe:
     def settle(self) -> MemorySample:
         return self.sample()
 
+    def fuse(self, baseline: MemorySample) -> None:
+        pass  # the kernel has no such limit that would not kill us
+
     def report(self, baseline: MemorySample | None) -> MemoryReport:
         return MemoryReport(rss_bytes=self.rss_bytes())
 
@@ -73,7 +83,8 @@ class CudaProbe:
     """The CUDA caching allocator's counters."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        # The fuse takes no device without a number.
+        self._device = torch.device("cuda", device.index or 0)
         self._process = ProcessProbe()
 
     def sample(self) -> MemorySample:
@@ -97,6 +108,13 @@ class CudaProbe:
         torch.cuda.reset_peak_memory_stats(self._device)
         return self.sample()
 
+    def fuse(self, baseline: MemorySample) -> None:
+        assert baseline.reserved_bytes is not None
+        _, size = torch.cuda.mem_get_info(self._device)
+        properties = torch.cuda.get_device_properties(self._device)
+        fraction = fuse_fraction(baseline.reserved_bytes, size, int(properties.total_memory))
+        torch.cuda.set_per_process_memory_fraction(fraction, self._device)
+
     def report(self, baseline: MemorySample | None) -> MemoryReport:
         now = self.sample()
         free, size = torch.cuda.mem_get_info(self._device)
@@ -117,7 +135,19 @@ class CudaProbe:
         )
 
     def close(self) -> None:
+        # Not for this process's engines to come; where the device is lost there are none.
+        with suppress(RuntimeError):
+            torch.cuda.set_per_process_memory_fraction(1.0, self._device)
         self._process.close()
+
+
+def fuse_fraction(reserved_bytes: int, *device_bytes: int) -> float:
+    """What part of the device the allocator may reserve, so that it gets nothing new.
+
+    device_bytes: the device's size, as each of those says it who may be asked; the smallest
+    counts, so that what already ran is never refused for a difference between them.
+    """
+    return min((reserved_bytes + FUSE_HEADROOM_BYTES) / min(device_bytes), 1.0)
 
 
 def probe_for(device: torch.device) -> Probe:

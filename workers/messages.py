@@ -76,6 +76,15 @@ class SetControls:
 
 
 @dataclass(frozen=True, slots=True)
+class SetIdentity:
+    """The lane's tenant gets another identity, between two batches; it comes beside this as a
+    memfd. Answered by `IdentitySet`."""
+
+    lane: int
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Finish what is in flight, then leave with exit code 0."""
 
@@ -106,6 +115,7 @@ class Loaded:
     batch_sizes: tuple[int, ...]
     has_identity: bool
     controls: Mapping[str, ControlRange]
+    portraits: Mapping[str, str] = field(default_factory=dict)  # paths by name, default first
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +182,13 @@ class LaneClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A batch is about to run: the tallies of its lanes, its frames in flight among them.
+class IdentitySet:
+    """The next batch has the identity of the lane's last `SetIdentity`; refused: why not, and the
+    lane has the one before."""
 
-    Said before the batch, so that the books know what was in it if the worker dies inside it.
-    """
-
-    tallies: Mapping[int, Tally]
+    lane: int
+    lease: int
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +263,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event of the contract: memory_grew, out_of_memory, shape_unseen, recompiled…"""
+    """An event of the contract: memory_grew, out_of_memory, frames_unsound, recompiled…"""
 
     event_type: str
     severity: str  # info, warning, error
@@ -281,8 +291,9 @@ class Drained:
     """The last word of a clean end."""
 
 
-ToWorker = WorkerSpec | Descriptor | AttachArena | OpenLane | CloseLane | SetControls | Drain
+ToLane = OpenLane | CloseLane | SetControls | SetIdentity
+ToWorker = WorkerSpec | Descriptor | AttachArena | ToLane | Drain
 FromWorker = (
-    Beat | Loaded | Ready | Begun | BatchDone | LaneClosed | Report | Happened
+    Beat | Loaded | Ready | BatchDone | LaneClosed | IdentitySet | Report | Happened
     | Refused | CaptureLost | Drained
 )  # fmt: skip

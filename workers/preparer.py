@@ -9,24 +9,23 @@ import signal
 import sys
 
 import click
-import numpy as np
 import torch
 from torch import Tensor
 
 from workers.channel import Channel
-from workers.errors import ModelError, OmokageError
+from workers.errors import ModelError, OmokageError, PortraitRefused
 from workers.identity import save_identity
 from workers.models.api import AvatarModel, Tensors
 from workers.models.loader import load_model
 from workers.parent import leave_with_parent
-from workers.portrait import portrait_of_nobody
+from workers.picture import SIDES, Picture
+from workers.portrait import portrait_of, portrait_of_nobody, shipped
 from workers.preparer_messages import PortraitSize, Prepare, Prepared, PrepareFailed
 
 log = logging.getLogger(__name__)
 
 NICE = 10  # frames come first
 SEND_TIMEOUT_S = 10.0
-PORTRAIT_SIDES = range(16, 8193)
 
 
 class Preparer:
@@ -72,11 +71,13 @@ class Preparer:
     @torch.inference_mode()
     def _prepare(self, asked: Prepare, fd: int | None) -> int:
         model = self._load(asked.model)
-        if asked.portrait is None:
-            portrait = portrait_of_nobody(model, asked.geometry)
-        else:
+        if asked.portrait is not None:
             assert fd is not None, "a portrait comes beside its message"
-            portrait = _read_portrait(fd, asked.portrait)
+            portrait = portrait_of(model, _read_portrait(fd, asked.portrait))
+        elif asked.name is not None:
+            portrait = shipped(model, asked.name)
+        else:
+            portrait = portrait_of_nobody(model, asked.geometry)
         return save_identity(_checked(asked.model, model.identity(portrait)))
 
     def _load(self, name: str) -> AvatarModel:
@@ -91,21 +92,19 @@ class Preparer:
             log.error("answer lost, nobody reads: request=%d", answer.request)
 
 
-def _read_portrait(fd: int, size: PortraitSize) -> Tensor:
-    """(3, H, W) float32 in [0, 1]."""
-    if size.width not in PORTRAIT_SIDES or size.height not in PORTRAIT_SIDES:
-        raise ModelError(
+def _read_portrait(fd: int, size: PortraitSize) -> Picture:
+    if size.width not in SIDES or size.height not in SIDES:
+        raise PortraitRefused(
             f"the portrait is {size.width}x{size.height}: its sides must be from "
-            f"{PORTRAIT_SIDES.start} to {PORTRAIT_SIDES.stop - 1} pixels"
+            f"{SIDES.start} to {SIDES.stop - 1} pixels"
         )
     data = bytearray(size.portrait_bytes)
     if (got := os.preadv(fd, [data], 0)) != len(data) or os.fstat(fd).st_size != len(data):
-        raise ModelError(
+        raise PortraitRefused(
             f"the portrait of {size.width}x{size.height} came as {got} bytes, not {len(data)}: "
-            "send RGB, three bytes a pixel, without padding"
+            f"send {size.channels} bytes a pixel, without padding"
         )
-    pixels = np.frombuffer(data, np.uint8).reshape(size.height, size.width, 3)
-    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div(255)
+    return Picture(size.width, size.height, bytes(data), size.channels)
 
 
 def _checked(name: str, identity: object) -> Tensors:

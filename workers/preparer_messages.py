@@ -9,25 +9,28 @@ from workers.geometry import Geometry
 
 @dataclass(frozen=True, slots=True)
 class PortraitSize:
-    """Of the portrait in the memfd beside a `Prepare`: RGB, uint8, (height, width, 3)."""
+    """Of the portrait in the memfd beside a `Prepare`: RGB or RGBA, uint8, (height, width, 3 or
+    4)."""
 
     width: int
     height: int
+    channels: int = 3
 
     @property
     def portrait_bytes(self) -> int:
-        return self.width * self.height * 3
+        return self.width * self.height * self.channels
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Compute an identity. Its portrait comes beside it as a memfd; `portrait` None: there is
-    none, and the model's default one serves, or plain grey of the worker's geometry."""
+    """Compute an identity. Its portrait comes beside it as a memfd, or is the model's own of that
+    `name`; with neither the model's default one serves, or plain grey of the worker's geometry."""
 
     request: int
     model: str  # as in `WorkerSpec.model`
     geometry: Geometry
     portrait: PortraitSize | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

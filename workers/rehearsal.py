@@ -1,8 +1,9 @@
 """Would this model's step capture as a CUDA graph? Needs no GPU, and names what would not.
 
 Two runs of copies of the model: one of fakes, where a host's tensor differs from a device's, and
-one of real tensors on the CPU; each sees what the other misses. Neither sees what a kernel does
-inside; `workers.watch` lists by name what is known to wait there.
+one of real tensors on the CPU; each sees what the other misses. The real ones run once more with
+other values, which must take the same operations, in the same shapes. None sees what a kernel
+does inside; `workers.watch` lists by name what is known to wait there.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def rehearse(model: AvatarModel, geometry: Geometry, batch_size: int) -> Verdict
     """The model is left as it is, on whatever device it is; so are the random generators.
 
     The fakes run at `batch_size`. The real tensors run at one row, unless the model is fixed to a
-    batch, since a row of a large model may take seconds on a CPU. Of each, the second pass is
-    watched: what a model builds in its first frame and keeps, warm-up builds before the capture.
+    batch, since a row of a large model may take seconds on a CPU. Of each, the first pass goes
+    unwatched: what a model builds in its first frame and keeps, warm-up builds before the capture.
     """
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad():
         try:
@@ -94,17 +95,26 @@ def _run(
     model: AvatarModel, step: Step, stand_in: torch.device, before: tuple[str, ...]
 ) -> Verdict:
     watch = Watch(stand_in)
+    warnings = dict.fromkeys(before)
     try:
         with suppress(Exception):  # the watched pass will say so, by the operation's name
             model(*_mapped(step, torch.clone))
+        given = _mapped(step, torch.clone)
         with watch():
-            model(*_mapped(step, torch.clone))
+            model(*given)
+        warnings |= watch.warnings
+        if stand_in == CPU:  # fakes have no values
+            watch = Watch(stand_in, watch.ran)
+            given = _with_other_values(model, step)
+            with watch():
+                model(*given)
+            warnings |= watch.warnings
     except Refused as refused:
         return Verdict(False, refused.operation, refused.why, _where(refused))
     except Exception as error:
         operation = watch.called or watch.dispatched or "the model"
         return Verdict(False, operation.strip("_"), f"failed: {_told(error)}", _where(error))
-    return Verdict(True, warnings=tuple(dict.fromkeys((*before, *watch.warnings))))
+    return Verdict(True, warnings=tuple(warnings))
 
 
 # --------------------------------------------------------------------- copies
@@ -166,6 +176,15 @@ def _inputs(model: AvatarModel, geometry: Geometry, rows: int) -> Step:
     if model.reads_banks:
         one = (*one, torch.zeros(1, dtype=torch.int64))
     return _rows(one, rows)
+
+
+def _with_other_values(model: AvatarModel, step: Step) -> Step:
+    """Other pictures, another pause between them, every control at its lowest."""
+    frames, identity, state, controls, dt_s, *rows = _mapped(step, torch.clone)
+    lowest = {
+        name: torch.full_like(value, model.controls[name].low) for name, value in controls.items()
+    }
+    return (1 - frames, identity, state, lowest, 2 * dt_s, *rows)  # type: ignore[return-value]
 
 
 def _rows(step: Step, rows: int) -> Step:

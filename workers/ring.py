@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from workers.errors import SettingsError
 from workers.frame import FrameRef
 from workers.geometry import Geometry
+from workers.ledger import Ledger, ledger_bytes
 from workers.messages import AttachArena
 
 INBOX_SLOTS = 5  # two beyond what the batches in flight and the one being filled may hold
@@ -247,7 +248,8 @@ class ArenaFds:
 class Arena:
     """The memory of all lanes, allocated once. A context manager; `close` ends it here.
 
-    buffer: (bytes,) uint8, the whole mapping; slots begin at page boundaries.
+    buffer: (bytes,) uint8, all slots, each from a page boundary on.
+    ledger: what the worker counted, for when it is gone.
     """
 
     def __init__(self, geometry: Geometry, fds: ArenaFds, owns_fds: bool) -> None:
@@ -256,9 +258,10 @@ class Arena:
         self._fds = fds
         self._owns_fds = owns_fds
         self.buffer: Pixels = np.frombuffer(
-            mmap.mmap(fds.fds[0], _arena_bytes(geometry, fds), mmap.MAP_SHARED | mmap.MAP_POPULATE),
+            mmap.mmap(fds.fds[0], _slots_bytes(geometry, fds), mmap.MAP_SHARED | mmap.MAP_POPULATE),
             np.uint8,
         )
+        self.ledger = Ledger(fds.fds[0], _slots_bytes(geometry, fds), fds.lanes)
         self._inboxes: list[Ring] = []
         self._outboxes: list[Ring] = []
         self._lay_out()
@@ -283,9 +286,9 @@ class Arena:
 
         It owns them, and closes them when it raises SettingsError: the memory does not fit.
         """
-        size = _arena_bytes(geometry, fds)
+        size = _slots_bytes(geometry, fds) + ledger_bytes(fds.lanes)
         try:
-            if size > _available_bytes():  # the kernel would rather kill somebody than refuse
+            if size > available_bytes():  # the kernel would rather kill somebody than refuse
                 raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             # Takes the memory now: pages that are missing later are a SIGBUS, not an error.
             os.posix_fallocate(fds.fds[0], 0, size)
@@ -329,6 +332,7 @@ class Arena:
         """Ends the rings; the memory goes with the last view that somebody still has."""
         for ring in (*self._inboxes, *self._outboxes):
             ring.end()
+        self.ledger.close()
         self.buffer = np.empty(0, np.uint8)
         if self._owns_fds:
             self._owns_fds = False
@@ -411,11 +415,26 @@ def _slot_bytes(geometry: Geometry) -> int:
     return -(-geometry.frame_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _arena_bytes(geometry: Geometry, fds: ArenaFds) -> int:
-    return fds.lanes * (fds.inbox_slots + fds.outbox_slots) * _slot_bytes(geometry)
+def _slots_bytes(geometry: Geometry, fds: ArenaFds) -> int:
+    return slots_bytes(geometry, fds.lanes, fds.inbox_slots, fds.outbox_slots)
 
 
-def _available_bytes() -> int:
+def slots_bytes(
+    geometry: Geometry,
+    lanes: int,
+    inbox_slots: int = INBOX_SLOTS,
+    outbox_slots: int = OUTBOX_SLOTS,
+) -> int:
+    """What the slots of an arena of this shape take: the part that a device pins."""
+    return lanes * (inbox_slots + outbox_slots) * _slot_bytes(geometry)
+
+
+def descriptors_for(lanes: int) -> int:
+    """How many a process that holds an arena needs, with whatever else it opens."""
+    return 1 + lanes * 2 * _FDS_A_RING + _FDS_BESIDES + lanes * _FDS_BESIDES_A_LANE
+
+
+def available_bytes() -> int:
     """What the machine could give without swapping (proc(5), MemAvailable)."""
     with Path("/proc/meminfo").open() as lines:
         kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
@@ -425,7 +444,7 @@ def _available_bytes() -> int:
 def _allow_descriptors(lanes: int) -> None:
     """Raises the soft limit to the hard one where so many lanes need it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 1 + lanes * 2 * _FDS_A_RING + _FDS_BESIDES + lanes * _FDS_BESIDES_A_LANE
+    needed = descriptors_for(lanes)
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         if hard != resource.RLIM_INFINITY and hard < needed:

@@ -3,10 +3,14 @@
 With at most DEPTH batches between `send` and their taking, a transfer buffer is free again when
 its turn comes, so three waits order everything: the step waits for the frames' way up, the way
 down for the step, the host for the way down. The tests show that none can be left out.
+
+Beside each avatar travels the sum of its values: it tells the host, with no wait of its own,
+whether all of them were finite.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,7 +75,10 @@ class Buffers:
     chosen: Tensor  # (most, H * 3 // 2, W) uint8: `frames`, each fill row in its place
     pictures: Tensor  # (most, 3, H, W) float32
     avatars: Tensor  # (most, H * 3 // 2, W) uint8
+    sums: Tensor  # (most,) float32: of all values of each avatar, NaN or infinite where one is
     down: tuple[Tensor, ...]  # DEPTH × (most, H * 3 // 2, W) uint8
+    sums_down: tuple[Tensor, ...]  # DEPTH × (most,) float32
+    host_sums: tuple[Tensor, ...]  # DEPTH × (most,) float32, on the host
 
     @classmethod
     def born(cls, geometry: Geometry, most: int, device: torch.device, seam: Seam) -> Buffers:
@@ -83,10 +90,11 @@ class Buffers:
         def transfers(of: Tensor) -> tuple[Tensor, ...]:
             if seam.in_order:  # the memory itself: a copy onto itself is none
                 return (of,) * DEPTH
-            return tuple(on_device(most, *frame) for _ in range(DEPTH))
+            return tuple(torch.zeros_like(of) for _ in range(DEPTH))
 
         frames = on_device(most + 1, *frame)
         avatars = on_device(most, *frame)
+        sums = on_device(most, dtype=torch.float32)
         frames[most, : geometry.height] = 16
         frames[most, geometry.height :] = 128
         return cls(
@@ -99,7 +107,10 @@ class Buffers:
             chosen=on_device(most, *frame),
             pictures=on_device(most, 3, geometry.height, geometry.width, dtype=torch.float32),
             avatars=avatars,
+            sums=sums,
             down=transfers(avatars),
+            sums_down=transfers(sums),
+            host_sums=tuple(seam.host_tensor((most,), torch.float32) for _ in range(DEPTH)),
         )
 
     @property
@@ -124,6 +135,11 @@ class Buffers:
         writes[real:size] = scratch
         dt_s[real:size] = rows[-1].dt_s
 
+    def unsound(self, real: int, buffer: int) -> tuple[int, ...]:
+        """Which of the first `real` avatars held NaN or an infinity, once this buffer is down."""
+        finite = np.isfinite(self.host_sums[buffer].numpy()[:real])
+        return () if finite.all() else tuple(np.flatnonzero(~finite).tolist())
+
 
 def send(
     seam: Seam,
@@ -138,7 +154,7 @@ def send(
 
     A step that raised is passed by: what comes before and after it keeps its order.
     """
-    real, failure = len(rows), None
+    real = len(rows)
     up, down = buffers.up[buffer], buffers.down[buffer]
 
     seam.record(Queue.UP, Moment.UP_BEGAN, buffer)
@@ -155,20 +171,32 @@ def send(
             (buffers.host_dt_s[buffer], buffers.dt_s),
         ),
     )
-    try:
-        seam.run(size, step)
-        seam.copy(Queue.STEP, ((buffers.avatars[:real], down[:real]),))
-    except Exception as error:  # the model's: this batch's end, and no other's
-        failure = error
+    failure = _run(seam, size, step)
+    if failure is None:
+        sums = buffers.sums[:real], buffers.sums_down[buffer][:real]
+        seam.copy(Queue.STEP, ((buffers.avatars[:real], down[:real]), sums))
     seam.record(Queue.STEP, Moment.STEP_ENDED, buffer)
 
     seam.wait(Queue.DOWN, Moment.STEP_ENDED, buffer)
     seam.record(Queue.DOWN, Moment.DOWN_BEGAN, buffer)
     if failure is None:
         seam.copy(Queue.DOWN, zip(down[:real], _targets(rows, stage, buffer), strict=True))
+        sums = buffers.sums_down[buffer][:real], buffers.host_sums[buffer][:real]
+        seam.copy(Queue.DOWN, (sums,))
     seam.record(Queue.DOWN, Moment.DOWN_ENDED, buffer)
     seam.publish(buffer)
     return failure
+
+
+def _run(seam: Seam, size: int, step: Step) -> Exception | None:
+    try:
+        seam.run(size, step)
+    except Exception as error:  # the model's: this batch's end, and no other's
+        # What it had computed hangs on the frames of its functions, and the next batch may need
+        # that memory. That we ran out of it was the failure, perhaps.
+        traceback.clear_frames(error.__traceback__)
+        return error
+    return None
 
 
 def _sources(rows: Sequence[Row], stage: Stage | None, buffer: int) -> Sequence[Tensor]:

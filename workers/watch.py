@@ -6,9 +6,9 @@ A stand-in plays the device: `meta` in a run of fakes, where host and device are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -56,6 +56,7 @@ MOVES = "moves data between host and device"
 READS = "waits for the device to read a value on the host"
 BUILDS = "builds a tensor on the host"
 WAITS = "waits for the device"
+OTHERWISE = "differs between two runs, and a graph would replay the first for ever"
 UNKNOWN_SHAPE = "has a shape that depends on the data, so the host must wait for it"
 # Functions that no mode is asked about.
 UNSEEN = (
@@ -78,11 +79,25 @@ class Refused(BaseException):
         self.why = why
 
 
-class Watch:
-    """Looks at all that runs inside its `with`; raises Refused at the first bad operation."""
+class Ran(NamedTuple):
+    """An operation, as it ran."""
 
-    def __init__(self, stand_in: torch.device) -> None:
+    name: str
+    shapes: tuple[torch.Size, ...]  # of what came out
+    numbers: tuple[str, ...]  # of Python's that went in
+    called: str
+
+
+class Watch:
+    """Looks at all that runs inside its `with`; raises Refused at the first bad operation.
+
+    ran: what ran, in order. before: what ran in another run, from which this one must not differ.
+    """
+
+    def __init__(self, stand_in: torch.device, before: Sequence[Ran] | None = None) -> None:
         self.stand_in = stand_in
+        self.ran: list[Ran] = []
+        self._before = before
         self.warnings: dict[str, None] = {}  # an ordered set
         self.called: str | None = None  # what the model called last, and is inside of
         self.dispatched: str | None = None  # what ran last
@@ -99,6 +114,22 @@ class Watch:
             stack.enter_context(_Calls(self))
             stack.enter_context(_Operations(self))
             yield
+        if self._before is not None and len(self.ran) < len(self._before):
+            raise Refused(self._before[len(self.ran)].called, OTHERWISE)
+
+    def note(self, name: str, result: object, given: object) -> None:
+        """An operation has run. Raises Refused where another did, in the run before."""
+        shapes = tuple(it.shape for it in tree_leaves(result) if isinstance(it, Tensor))
+        numbers = tuple(repr(it) for it in tree_leaves(given) if isinstance(it, int | float))
+        now = Ran(name, shapes, numbers, self.called or name)
+        self.ran.append(now)
+        if self._before is None:
+            return
+        then = self._before[len(self.ran) - 1] if len(self.ran) <= len(self._before) else None
+        if then is None or (then.name, then.shapes) != (now.name, now.shapes):
+            raise Refused(now.called.strip("_"), OTHERWISE)
+        if then.numbers != now.numbers:
+            self.warnings[f"a number that {now.called} is given {OTHERWISE}"] = None
 
     def is_on_device(self, value: object) -> bool:
         return isinstance(value, Tensor) and value.device.type == self.stand_in.type
@@ -131,7 +162,8 @@ class _Calls(TorchFunctionMode):
         self._refuse_by_name(name, args, named)
         with self._as_called(name, args, named):
             result = function(*args, **named)
-        self._refuse_birth(name, named, result)
+        if not any(isinstance(value, Tensor) for value in args):  # else it is born where they are
+            self._refuse_birth(name, named, result)
         return result
 
     def _refuse_by_name(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -195,7 +227,9 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untype
         named = dict(kwargs or {})
         self._watch.dispatched = _short(function)
         self._look(function, args, named)
-        return function(*args, **named)
+        result = function(*args, **named)
+        self._watch.note(_short(function), result, (args, named))
+        return result
 
     def _look(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         watch = self._watch
@@ -208,6 +242,9 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untype
             raise Refused(f"torch.{called}" if called in FROM_VALUES else called, BUILDS)
         if name in {"_to_copy", "copy", "copy_"} and watch.tells_host_from_device:
             self._look_at_copy(name, args, named)
+        # Every attention may draw; one without dropout does not.
+        if torch.Tag.nondeterministic_seeded in function.tags and "attention" not in name:
+            watch.warnings[f"{watch.called or name} draws random numbers in every frame"] = None
         if not any(watch.is_on_device(leaf) for leaf in tree_leaves((args, named))):
             return
         if name in WAITS_INSIDE:
@@ -220,9 +257,6 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untype
             self._refuse(name, READS)
         if name == "histc" and (len(args) < 4 or args[2] == args[3]):
             self._refuse(name, "without bounds " + READS)
-        # Every attention may draw; one without dropout does not.
-        if torch.Tag.nondeterministic_seeded in function.tags and "attention" not in name:
-            watch.warnings[f"{watch.called or name} draws random numbers in every frame"] = None
 
     def _look_at_indices(self, name: str, into: Tensor, indices: Any) -> None:
         for index in indices:

@@ -19,7 +19,7 @@ import torch
 from workers.batcher import Arrivals, Policy, Run, Wait, plan
 from workers.channel import Channel
 from workers.engine import CaptureFailed, Done, Engine
-from workers.errors import DeviceError, OmokageError
+from workers.errors import DeviceError, ModelError, OmokageError
 from workers.frame import FrameRef
 from workers.identity import load_identity
 from workers.intake import Intake
@@ -27,13 +27,13 @@ from workers.messages import (
     AttachArena,
     BatchDone,
     Beat,
-    Begun,
     CaptureLost,
     CloseLane,
     ControlRange,
     Descriptor,
     Drain,
     Drained,
+    IdentitySet,
     LaneClosed,
     Loaded,
     OpenLane,
@@ -41,10 +41,12 @@ from workers.messages import (
     Ready,
     Refused,
     SetControls,
+    SetIdentity,
     WorkerSpec,
 )
 from workers.models.loader import load_model
 from workers.parent import leave_with_parent
+from workers.portrait import paths_of
 from workers.reporter import EngineCounts, Reporter
 from workers.ring import Arena
 from workers.schedule import Row
@@ -88,6 +90,7 @@ class _Flight:
 
     run: Run
     slots: tuple[int, ...]
+    began_s: float
     wait_s: float
 
 
@@ -147,6 +150,7 @@ class Worker:
                     name: ControlRange(c.low, c.high, c.default)
                     for name, c in self._model.controls.items()
                 },
+                portraits=paths_of(self._model),
             )
         )
 
@@ -287,10 +291,11 @@ class Worker:
         ]
         self._arrivals.closed(run, tuple(self._intake.waiting()))
         self._intake.batch(run.frames)
-        self._say(Begun(self._intake.tallies_of(run.frames)))
+        # Before the batch: if we die inside it, the books know what was in flight.
+        self._arena.ledger.write(self._intake.tallies_of(run.frames))
         wait_s = now_s - min(frame.arrival_s for frame in run.frames)
         batch = self._engine.submit(rows, run.batch_size)
-        self._flights[batch] = _Flight(run, slots, wait_s)
+        self._flights[batch] = _Flight(run, slots, now_s, wait_s)
 
     def _outbox_slot(self, frame: FrameRef) -> int:
         claim = self._arena.outbox(frame.lane).claim()
@@ -308,9 +313,10 @@ class Worker:
 
     def _publish(self, done: Done) -> None:
         flight = self._flights.pop(done.batch)
-        for frame, slot in zip(flight.run.frames, flight.slots, strict=True):
+        for row, (frame, slot) in enumerate(zip(flight.run.frames, flight.slots, strict=True)):
             outbox = self._arena.outbox(frame.lane)
-            if done.error is not None or self._intake.lease(frame.lane) != frame.lease:
+            has_picture = done.error is None and row not in done.unsound
+            if not has_picture or self._intake.lease(frame.lane) != frame.lease:
                 outbox.cancel(slot)
                 self._intake.failed(frame)
             else:
@@ -359,29 +365,50 @@ class Worker:
                 self._arrivals.forget(lane)
             case CloseLane(lane, lease):
                 tally = self._intake.close(lane, lease)
+                self._arena.ledger.write({lane: tally})
                 self._engine.close_lane(lane)
                 self._arrivals.forget(lane)
                 self._say(LaneClosed(lane, lease, tally))
             case SetControls(lane, lease, controls):
                 if self._intake.lease(lane) == lease:
                     self._engine.set_controls(lane, controls)
+            case SetIdentity(lane, lease):
+                assert fd is not None, "an identity comes beside its message"
+                self._say(IdentitySet(lane, lease, self._set_identity(lane, lease, fd)))
             case Drain():
                 self._draining = True
             case _:
                 raise AssertionError(f"{message} is no word for a serving worker")
 
+    def _set_identity(self, lane: int, lease: int, fd: int) -> str | None:
+        """Why it was refused; None: the next batch has it."""
+        try:
+            identity = load_identity(fd)
+            if self._intake.lease(lane) != lease:
+                return "the session has ended"
+            self._engine.set_identity(lane, identity)
+        except ModelError as error:
+            return str(error)
+        return None
+
     def _beat(self) -> None:
         phase = Phase.BATCH if self._flights else Phase.SERVING
         if self._draining:
             phase = Phase.DRAINING
-        self._say(Beat(phase, max(BATCH_DEADLINE_S, 20 * self._reporter.step_s())))
+        deadline_s = max(BATCH_DEADLINE_S, 20 * self._reporter.step_s())
+        oldest = next(iter(self._flights.values()), None)
+        if oldest is not None and monotonic() - oldest.began_s > deadline_s:
+            return  # a device that hangs leaves this loop alive: silence ends us
+        self._say(Beat(phase, deadline_s))
 
     def _report(self, now_s: float) -> None:
         counts = EngineCounts(self._engine.shapes, self._engine.recompilations, self._engine.filled)
+        tallies = self._intake.tallies()
+        self._arena.ledger.write(tallies)
         self._say(
             self._reporter.report(
                 now_s,
-                self._intake.tallies(),
+                tallies,
                 self._intake.leases(),
                 counts,
                 self._engine.memory(),
@@ -392,7 +419,7 @@ class Worker:
 
     def _say(self, message: object) -> None:
         """Never waits: counts are cumulative, so a report that finds no room is no loss."""
-        if not self._channel.send(message) and not isinstance(message, Beat | Begun):
+        if not self._channel.send(message) and not isinstance(message, Beat):
             log.warning("the stream side does not listen: lost=%s", type(message).__name__)
 
     def _expect(self, kind: type[WorkerSpec]) -> WorkerSpec:

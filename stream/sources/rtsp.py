@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import av
+from av.container import InputContainer
 
 from stream.lane import LaneInbox
 from workers.errors import SourceError
@@ -27,6 +28,9 @@ _OPTIONS = {
     "analyzeduration": "1000000",  # µs at most
     "fpsprobesize": "0",  # the size is enough: the rate would take a second to guess
 }
+
+# What FFmpeg makes of its time being over: before the camera's first word, "invalid data".
+_CUT_SHORT = (av.InvalidDataError, av.ExitError, av.TimeoutError)
 
 CameraListener = Callable[[str | None], None]
 
@@ -80,8 +84,7 @@ class RtspSource:
             self._stopping.wait(RECONNECT_S)
 
     def _play(self) -> None:
-        # `timeout` is the only one that FFmpeg's RTSP heeds; without it a read blocks for ever.
-        with av.open(self._url, timeout=(OPEN_S, READ_S), options=_OPTIONS) as container:
+        with _open(self._url) as container:
             if not container.streams.video:
                 raise SourceError("the camera sends no video")
             stream = container.streams.video[0]
@@ -100,6 +103,18 @@ class RtspSource:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop has ended before us
             self._loop.call_soon_threadsafe(self._on_camera, reason)
+
+
+def _open(url: str) -> InputContainer:
+    """Raises SourceError for a camera that is silent, FFmpegError for other troubles."""
+    began_s = time.monotonic()
+    try:
+        # `timeout` is the only one that FFmpeg's RTSP heeds; without it a read blocks for ever.
+        return av.open(url, timeout=(OPEN_S, READ_S), options=_OPTIONS)
+    except _CUT_SHORT as error:
+        if time.monotonic() - began_s < OPEN_S:
+            raise
+        raise SourceError(f"the camera did not answer within {OPEN_S:g} s") from error
 
 
 def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from aiortc import RTCRtpTransceiver
 
-from aiortc import RTCIceCandidate, RTCRtpTransceiver
-
-from stream.audio import AudioTrack, Sound
-from stream.connection import Connection, StateListener
+from stream.audio import Sound
+from stream.connection import ChannelListener, Connection, StateListener
 from stream.encoder import Renditions
 from stream.lane import LaneInbox
 from stream.network import ANYWHERE, Network
-from stream.rtc import AudioReceiving, VideoReceiving, peer_receives, peer_sends
-from stream.sinks.viewer import PacketTrack, send_audio, send_video
+from stream.peer import Peer
+from stream.receiving import AudioReceiving, VideoReceiving
+from stream.rtc import peer_receives, peer_sends
 
 
-class WebRtcSource:
+class WebRtcSource(Peer):
     """A peer that publishes (WHIP).
 
     An offer whose video is send-and-receive gets the avatar back on the same connection; a
@@ -30,16 +29,14 @@ class WebRtcSource:
         on_state: StateListener,
         sound: Sound | None = None,
         network: Network = ANYWHERE,
+        on_channel: ChannelListener | None = None,
     ) -> None:
+        super().__init__(Connection(on_state, network, on_channel))
         self._inbox = inbox
         self._renditions = renditions
         self._sound = sound
         self._hearing: AudioReceiving | None = None
-        self._voice: AudioTrack | None = None
-        self._connection = Connection(on_state, network)
         self._receiving: VideoReceiving | None = None
-        self._track: PacketTrack | None = None
-        self.answer = ""
 
     @classmethod
     async def open(
@@ -50,14 +47,17 @@ class WebRtcSource:
         on_state: StateListener,
         sound: Sound | None = None,
         network: Network = ANYWHERE,
+        on_channel: ChannelListener | None = None,
     ) -> WebRtcSource:
         """Answers an offer that `stream.sdp` has checked; `answer` is the SDP.
 
         renditions: None: the avatar is not sent back, whatever is asked. sound: None: audio is
-        not received. Raises OfferUnsupported when the offer cannot be answered, and leaves
+        not received. on_channel: is given each data channel that the peer opens.
+
+        Raises OfferUnsupported when the offer cannot be answered, and leaves
         nothing then but a closed inbox and silence.
         """
-        source = cls(inbox, renditions, on_state, sound, network)
+        source = cls(inbox, renditions, on_state, sound, network, on_channel)
         try:
             source.answer = await source._connection.answer(
                 offer, source._prepare, source._prepare_audio
@@ -72,44 +72,20 @@ class WebRtcSource:
         """The most encoded frames that have waited for the decoder."""
         return self._receiving.decoder.high_water_frames if self._receiving is not None else 0
 
-    @property
-    def sent_mark(self) -> int:
-        """The most packets that have waited to be sent back."""
-        return self._track.high_water_packets if self._track is not None else 0
-
-    @property
-    def ufrags(self) -> frozenset[str]:
-        """The peer's, of its offer."""
-        return self._connection.ufrags
-
-    async def trickle(self, candidates: Sequence[RTCIceCandidate]) -> None:
-        """More of the peer's candidates. Raises OfferError for too many."""
-        await self._connection.trickle(candidates)
-
-    async def close(self) -> None:
-        """Ends it within a second, the loop free meanwhile; closing twice is no error.
-
-        The inbox is closed too: no frame of this source comes after this.
-        """
-        self._stop_media()
-        await self._connection.close()
-
     def _stop_media(self) -> None:
-        self._inbox.close()
+        self._inbox.close()  # no frame of this source comes after this
         if self._receiving is not None:
             self._receiving.close()
         if self._hearing is not None:
             self._hearing.close()
-        for track in (self._track, self._voice):
-            if track is not None:
-                track.stop()
+        super()._stop_media()
 
     def _prepare(self, transceiver: RTCRtpTransceiver) -> None:
         self._receiving = VideoReceiving(transceiver, self._inbox)
         transceiver.direction = "recvonly"
         if self._renditions is not None and peer_receives(transceiver):
             transceiver.direction = "sendrecv"
-            self._track = send_video(transceiver, self._renditions)
+            self._send_pictures(transceiver, self._renditions)
 
     def _prepare_audio(self, transceiver: RTCRtpTransceiver) -> None:
         if self._sound is None or not peer_sends(transceiver):
@@ -119,4 +95,4 @@ class WebRtcSource:
         transceiver.direction = "recvonly"
         if peer_receives(transceiver):
             transceiver.direction = "sendrecv"
-            self._voice = send_audio(transceiver, self._sound)
+            self._send_voice(transceiver, self._sound)

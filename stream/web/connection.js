@@ -8,9 +8,11 @@ import { Trouble } from "./troubles.js";
  * @typedef {object} Resource
  * @property {string} name  the session's public name
  * @property {URL} root     the server's root, as the server gives it out
+ * @property {string} secret  by which its owner changes and ends it
  */
 
 const GATHER_MS = 1000;
+const ANSWER_MS = 30000;  // a portrait that is worn from the start may have to be made first
 const CONNECT_MS = 15000;
 const LOOK_MS = 1000;
 const MISSES = 3;  // in a row: then the server is gone
@@ -37,7 +39,7 @@ export function preferFresh(receiver) {
 /**
  * Posts the peer's offer with all its candidates and takes the answer. The resource is deleted with the signal.
  * @param {RTCPeerConnection} peer
- * @param {string} path  `whip` or `whep/{name}`
+ * @param {string} path  `whip`, with a `?portrait=` or not, or `whep/{name}`
  * @param {AbortSignal} signal
  * @returns {Promise<Resource|"warming">} "warming": the server is not ready, ask again
  * @throws {Trouble}
@@ -53,7 +55,7 @@ export async function negotiate(peer, path, signal) {
     method: "POST",
     headers: { "Content-Type": "application/sdp" },
     body: peer.localDescription?.sdp,
-  });
+  }, ANSWER_MS);
   if (answer.status !== 201) {
     signal.throwIfAborted();
     return await refusal(answer, signal);
@@ -63,7 +65,8 @@ export async function negotiate(peer, path, signal) {
   if (signal.aborted) remove(below);
   signal.throwIfAborted();
   await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
-  return { name: answer.headers.get("Omokage-Session") ?? "", root };
+  const secret = below.slice(below.lastIndexOf("/") + 1);
+  return { name: answer.headers.get("Omokage-Session") ?? "", root, secret };
 }
 
 /**

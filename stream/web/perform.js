@@ -1,7 +1,9 @@
 // @ts-check
 /** One session of this page, from the camera to its end. */
+import { Controls } from "./controls.js";
 import { negotiate, openPeer, preferFresh, untilConnected, untilLost, watchSession } from "./connection.js";
 import { counters, figures } from "./figures.js";
+import { choiceOf } from "./portraits.js";
 import { address, untilReady } from "./server.js";
 import { sleep } from "./timing.js";
 import { Trouble, cameraTrouble } from "./troubles.js";
@@ -14,6 +16,11 @@ import { Voice } from "./voice.js";
  * @property {MediaStream|null} camera
  * @property {MediaStream|null} avatar  set when its first packet comes
  * @property {Voice|null} voice
+ * @property {Controls|null} setter  of the model's numbers, where it has some
+ * @property {import("./portraits.js").Choice} choice
+ * @property {import("./controls.js").ControlsByName} controls
+ * @property {string} said  what was wrong with a control
+ * @property {string} secret  told once the session is there
  * @property {boolean} isFaltering  the network is gone for the moment
  * @property {string} name
  * @property {string} link
@@ -40,20 +47,25 @@ export function requireSecurePage() {
  * Runs until the signal ends it or a trouble does. All that it began ends with the signal.
  * @param {AbortSignal} signal
  * @param {Tell} tell
+ * @param {() => string} portrait  the shipped one to begin with; "": the default
  * @returns {Promise<never>}
  * @throws {Trouble}
  */
-export async function perform(signal, tell) {
+export async function perform(signal, tell, portrait) {
   requireSecurePage();
   await whenReady(signal, tell);
+  const choice = await choiceOf(signal);
+  tell({ choice });
   tell({ phase: "starting", step: "camera" });
   const camera = await openCamera(signal);
   tell({ camera, step: "connection" });
   const peer = openPeer(signal);
   send(camera, peer, tell, signal);
   tell({ voice: new Voice(peer, camera, signal) });
-  const session = await join(peer, signal, tell);
-  tell({ name: session.name, link: watchLink(session) });
+  const setter = choice.hasControls ? new Controls(peer, tell, signal) : null;
+  const session = await join(peer, signal, tell, portrait);
+  tell({ name: session.name, link: watchLink(session), secret: session.secret, setter });
+  setter?.begin(session.secret);
   await untilConnected(peer, signal);
   tell({ phase: "live" });
   return await Promise.race([
@@ -112,11 +124,14 @@ function send(camera, peer, tell, signal) {
  * @param {RTCPeerConnection} peer
  * @param {AbortSignal} signal
  * @param {Tell} tell
+ * @param {() => string} portrait
  * @returns {Promise<import("./connection.js").Resource>}
  */
-async function join(peer, signal, tell) {
+async function join(peer, signal, tell, portrait) {
   for (;;) {
-    const session = await negotiate(peer, "whip", signal);
+    const name = portrait();
+    const path = name ? `whip?portrait=${encodeURIComponent(name)}` : "whip";
+    const session = await negotiate(peer, path, signal);
     if (session !== "warming") return session;
     await whenReady(signal, tell);
     tell({ phase: "starting", step: "connection" });

@@ -4,6 +4,9 @@ import { token } from "./server.js";
 import { drawSparkline } from "./sparkline.js";
 import { WORDS } from "./troubles.js";
 
+/** The choice that is no shipped portrait. No portrait can have this name. */
+export const OWN = "*";
+
 /**
  * @typedef {import("./figures.js").Figures} Figures
  * @typedef {import("./server.js").SessionFacts} SessionFacts
@@ -16,6 +19,11 @@ import { WORDS } from "./troubles.js";
  * @property {MediaStream|null} avatar
  * @property {import("./voice.js").Voice|null} voice
  * @property {"off"|"asking"|"on"|"refused"} sound  the microphone's
+ * @property {Dress} dress  outlives the sessions
+ * @property {string} secret  the session's; "" while there is none
+ * @property {import("./controls.js").Controls|null} setter
+ * @property {import("./controls.js").ControlsByName} controls
+ * @property {boolean} isNeutralTaken
  * @property {boolean} isFaltering
  * @property {string} name
  * @property {string} link
@@ -23,6 +31,15 @@ import { WORDS } from "./troubles.js";
  * @property {Figures[]} history  one a second, oldest first
  * @property {boolean} hasStopped
  * @property {boolean} isCopied
+ *
+ * @typedef {object} Dress
+ * @property {import("./portraits.js").Choice} choice
+ * @property {string} wanted  a shipped portrait's name, or OWN
+ * @property {string} worn    what the session wears
+ * @property {File|null} own
+ * @property {string} ownPicture  its address
+ * @property {boolean} isChanging
+ * @property {string} said  why a portrait or a control was refused
  */
 
 const BUTTON = { idle: "Start", starting: "Cancel", warming: "Cancel", live: "Stop", trouble: "Try again" };
@@ -43,12 +60,11 @@ const MOST_ROWS = 32;
 
 /** @param {State} state */
 export function render(state) {
-  const { body } = document;
-  body.dataset.state = state.phase;
-  body.dataset.health = health(state);
-  body.dataset.camera = state.camera ? "on" : "off";
-  body.dataset.avatar = state.avatar ? "on" : "off";
-  body.dataset.trouble = state.trouble?.kind ?? "";
+  mark("state", state.phase);
+  mark("health", health(state));
+  mark("camera", state.camera ? "on" : "off");
+  mark("avatar", state.avatar ? "on" : "off");
+  mark("trouble", state.trouble?.kind ?? "");
   document.title = state.phase === "live" ? "● 面影 Omokage" : "面影 Omokage";
   play("camera", state.camera);
   play("avatar", state.avatar);
@@ -56,6 +72,8 @@ export function render(state) {
   write("status", statusWords(state));
   write("act", BUTTON[state.phase]);
   renderVoice(state);
+  renderPortraits(state);
+  renderControls(state);
   renderTrouble(state);
   renderFigures(state);
   renderLink(state);
@@ -111,6 +129,7 @@ function liveWords(state) {
     case "joining":
       return "Waiting for the first avatar picture…";
   }
+  if (state.dress.isChanging) return "The portrait is being made. The one before stays until it is whole…";
   const viewers = state.facts?.viewers ?? 0;
   const others = viewers === 0 ? "" : `, with ${viewers} ${viewers === 1 ? "viewer" : "viewers"}`;
   return `You are live as ${state.name}${others}.${SOUND[state.sound]}`;
@@ -121,6 +140,86 @@ function renderVoice({ sound }) {
   const button = element("voice");
   button.setAttribute("aria-pressed", String(sound === "on"));
   button.title = sound === "on" ? "Switch the microphone off" : "Switch the microphone on: viewers hear you";
+}
+
+/** @param {State} state */
+function renderPortraits({ dress }) {
+  const { choice, own, ownPicture, wanted, isChanging } = dress;
+  const tiles = choice.portraits.map(({ name, picture }) => ({ value: name, picture, words: readable(name) }));
+  if (own) tiles.push({ value: OWN, picture: ownPicture, words: "Your own picture" });
+  mark("portraits", choice.takesUploads ? "on" : "off");
+  const host = element("portraits");
+  const there = [...host.querySelectorAll("input")].map((input) => input.value);
+  if (there.join() !== tiles.map(({ value }) => value).join()) host.replaceChildren(...tiles.map(tile));
+  host.querySelectorAll("label").forEach((label, at) => {
+    const [input, image] = [label.querySelector("input"), label.querySelector("img")];
+    if (!input || !image) return;
+    input.checked = input.value === wanted;
+    label.dataset.changing = String(input.checked && isChanging);
+    image.hidden = !tiles[at].picture;
+    if (!image.hidden && image.getAttribute("src") !== tiles[at].picture) image.src = tiles[at].picture;
+  });
+  const poster = /** @type {HTMLImageElement} */ (element("poster"));
+  const picture = tiles.find(({ value }) => value === wanted)?.picture ?? "";
+  if (picture && poster.getAttribute("src") !== picture) poster.src = picture;
+  poster.hidden = !picture;
+  write("dress-said", dress.said);
+}
+
+/**
+ * @param {{value: string, words: string}} portrait
+ * @returns {HTMLLabelElement}
+ */
+function tile({ value, words }) {
+  const label = document.createElement("label");
+  label.className = "tile";
+  label.title = words;
+  const input = document.createElement("input");
+  Object.assign(input, { type: "radio", name: "portrait", value });
+  input.setAttribute("aria-label", words);
+  const image = document.createElement("img");
+  Object.assign(image, { alt: "", hidden: true });
+  label.append(input, image);
+  return label;
+}
+
+/** @param {State} state */
+function renderControls({ controls, isNeutralTaken }) {
+  const names = Object.keys(controls).filter((name) => name !== "neutral");
+  mark("controls", Object.keys(controls).length ? "on" : "off");
+  const host = element("sliders");
+  const there = [...host.querySelectorAll("input")].map((input) => input.name);
+  if (there.join() !== names.join()) host.replaceChildren(...names.map((name) => slider(name, controls[name])));
+  for (const input of host.querySelectorAll("input")) {
+    const { value } = controls[input.name];
+    if (input.valueAsNumber !== value) input.valueAsNumber = value;
+    const output = input.parentElement?.querySelector("output");
+    if (output) output.value = value.toFixed(2);
+  }
+  element("reset").hidden = names.length === 0;
+  element("neutral").hidden = !("neutral" in controls);
+  write("neutral", isNeutralTaken ? "Taken" : "Take my neutral face now");
+}
+
+/**
+ * @param {string} name
+ * @param {import("./controls.js").Control} control
+ * @returns {HTMLLabelElement}
+ */
+function slider(name, { low, high }) {
+  const label = document.createElement("label");
+  const said = document.createElement("span");
+  said.textContent = readable(name);
+  const input = document.createElement("input");
+  Object.assign(input, { type: "range", name, min: low, max: high, step: (high - low) / 200 });
+  label.append(said, document.createElement("output"), input);
+  return label;
+}
+
+/** @param {string} name  as a model names a thing */
+function readable(name) {
+  const said = name.replace(/[-_]+/g, " ").trim();
+  return said.charAt(0).toUpperCase() + said.slice(1);
 }
 
 /** @param {State} state */
@@ -203,6 +302,15 @@ function whole(value, scale = 1) {
 function play(id, stream) {
   const video = /** @type {HTMLVideoElement} */ (element(id));
   if (video.srcObject !== stream) video.srcObject = stream;
+}
+
+/**
+ * @param {string} claim  the body's `data-` attribute, which the style follows
+ * @param {string} value
+ */
+function mark(claim, value) {
+  const { dataset } = document.body;
+  if (dataset[claim] !== value) dataset[claim] = value;
 }
 
 /**

@@ -49,20 +49,21 @@ export function token() {
  * One request, with the token and a deadline.
  * @param {string|URL} path
  * @param {RequestInit} [options]  its signal ends the request early
+ * @param {number} [withinMs]
  * @returns {Promise<Response>}
  * @throws {Trouble} "gone" where nothing answers, "token" where it wants another one
  */
-export async function request(path, options = {}) {
+export async function request(path, options = {}, withinMs = TIMEOUT_MS) {
   const deadline = new AbortController();
-  const timer = setTimeout(() => deadline.abort(), TIMEOUT_MS);
+  const timer = setTimeout(() => deadline.abort(), withinMs);
   const signals = options.signal ? [options.signal, deadline.signal] : [deadline.signal];
   const headers = new Headers(options.headers);
   if (token()) headers.set("Authorization", `Bearer ${token()}`);
   try {
     const signal = AbortSignal.any(signals);
-    const answer = await fetch(address(String(path)), { ...options, headers, signal, cache: "no-store" });
+    const answer = await fetch(address(String(path)), { cache: "no-store", ...options, headers, signal });
     // The body under the same deadline: a server that stops half way is gone, too.
-    const body = await answer.text();
+    const body = await answer.blob();
     if (answer.status === 401) throw new Trouble("token");
     return new Response(answer.status === 204 ? null : body, answer);
   } catch (reason) {
@@ -78,8 +79,20 @@ export async function request(path, options = {}) {
  * @returns {Promise<string>} its plain words, cut to a length that fits a page
  */
 export async function saidBy(answer) {
-  const words = (await answer.text()).trim();
+  const words = wordsIn((await answer.text()).trim());
   return words ? `The server says: ${words.slice(0, SAID_CHARACTERS)}` : "";
+}
+
+/**
+ * @param {string} text  plain, or JSON with an `error`
+ * @returns {string}
+ */
+function wordsIn(text) {
+  try {
+    return JSON.parse(text).error ?? text;
+  } catch {
+    return text;
+  }
 }
 
 /**

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -43,6 +44,14 @@ class AvatarModel(nn.Module):
     reads_banks: ClassVar[bool] = False
     """True: `forward` gets whole banks and `rows`, instead of rows gathered for it."""
 
+    portraits: ClassVar[Mapping[str, Path]] = {}
+    """Pictures (PNG, JPEG, WebP) that come with it, by name (`[a-z0-9-]{1,64}`); the first is the
+    default one's."""
+
+    reads_alpha: ClassVar[bool] = False
+    """True: `identity` gets (4, H, W), alpha 1 where the picture has none; else it gets three
+    planes, a transparent picture laid over mid-grey."""
+
     @property
     def has_identity(self) -> bool:
         """Whether a session's identity must be prepared from a portrait."""
@@ -51,7 +60,9 @@ class AvatarModel(nn.Module):
     def identity(self, portrait: Tensor) -> Tensors:
         """What is computed once from a portrait (3, H, W) in [0, 1]; runs on the CPU.
 
-        The names, shapes and dtypes must not depend on the portrait. No identity: {}.
+        The names, shapes and dtypes must not depend on the portrait. No identity: {}. A
+        `workers.errors.ModelError` for a portrait that has none in it: its words are told to
+        whoever sent it.
         """
         return {}
 
@@ -60,7 +71,8 @@ class AvatarModel(nn.Module):
         return {}
 
     def default_portrait(self) -> Tensor | None:
-        """The portrait (3, H, W) of a session that brought none; None: plain grey."""
+        """The portrait (3, H, W) of a session that brought none; None: the first of `portraits`,
+        else plain grey."""
         return None
 
     def forward(
@@ -70,6 +82,9 @@ class AvatarModel(nn.Module):
 
         `identity`, `state`: each tensor with an axis of B before; `controls`: (B,) each, float32;
         `dt_s` (B,): seconds since that lane's previous frame, 0 for its first.
+
+        A row with NaN or an infinity in it is not shown, and its session begins anew from
+        `initial_state`; the others are as they are.
 
         With `reads_banks`, `forward(frames, identity, state, controls, dt_s, rows)`: `identity`
         has the banks' full axis of rows, `rows` (B,) int64 says which row is whose; `state` and

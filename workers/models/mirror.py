@@ -13,5 +13,5 @@ class Mirror(AvatarModel):
     def forward(
         self, frames: Tensor, identity: Tensors, state: Tensors, controls: Tensors, dt_s: Tensor
     ) -> tuple[Tensor, Tensors]:
-        """frames (B, 3, H, W) → the same pixels, in a tensor of their own; no state."""
-        return frames.clone(), state
+        """frames (B, 3, H, W) → themselves; no state."""
+        return frames, state

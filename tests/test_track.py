@@ -1,4 +1,4 @@
-"""A viewer's track of packets."""
+"""A peer's track of packets."""
 
 import asyncio
 import time
@@ -7,7 +7,9 @@ import av
 import pytest
 from aiortc.mediastreams import MediaStreamError
 
-from stream.sinks.viewer import QUEUE_PACKETS, PacketTrack
+from stream.sinks.track import QUEUE_PACKETS, PacketTrack
+from stream.steady import TakenTime
+from stream.timestamps import WIRE_HZ
 
 
 def packet(number: int, keyframe: bool) -> av.Packet:
@@ -22,6 +24,7 @@ class Renditions:
 
     def __init__(self) -> None:
         self.attached: list[PacketTrack] = []
+        self.taken = TakenTime(WIRE_HZ)
         self.asked = 0
 
     def attach(self, track: PacketTrack) -> None:
