@@ -12,7 +12,10 @@ from typing import NoReturn
 
 import click
 
-from stream.settings import CONFIG_VARIABLE, Group, Setting, read_settings, settings_table
+from stream.check.command import check
+from stream.doctor.command import doctor
+from stream.memory.command import memory
+from stream.options import SettingsCommand, Typed, chosen_settings, settings_options
 from workers.errors import OmokageError, WorkerLost
 
 FAILED = 1
@@ -74,29 +77,6 @@ def version() -> str:
         return "0+source"
 
 
-class _ServeCommand(click.Command):
-    """`--help` under the settings' own headings."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups = {it.name: it.group for it in settings_table()}
-        for group in [*Group, None]:
-            records = [
-                record
-                for param in self.get_params(ctx)
-                if groups.get(param.name or "") is group and (record := param.get_help_record(ctx))
-            ]
-            with formatter.section(group.value if group else "Other"):
-                formatter.write_dl(records)
-
-
-def _option(it: Setting) -> click.Option:
-    default = f"  [default: {it.default}]" if it.default else ""
-    names, about = [it.flag, it.name], it.help + default
-    if it.metavar is None:
-        return click.Option(names, flag_value="true", is_flag=True, type=str, help=about)
-    return click.Option(names, multiple=it.many, type=str, metavar=it.metavar, help=about)
-
-
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -109,13 +89,8 @@ def omokage(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-def _serve(config: Path | None, **flags: str | tuple[str, ...] | None) -> int:
-    given = {
-        name: (value,) if isinstance(value, str) else value
-        for name, value in flags.items()
-        if value is not None
-    }
-    settings = read_settings(given, os.environ, config)
+def _serve(config: Path | None, **flags: Typed) -> int:
+    settings = chosen_settings(config, flags)
     # Here, so that --help and a wrong flag need not wait for half a second of imports.
     from stream.app import serve
 
@@ -123,18 +98,10 @@ def _serve(config: Path | None, **flags: str | tuple[str, ...] | None) -> int:
 
 
 omokage.add_command(
-    _ServeCommand(
+    SettingsCommand(
         "serve",
         callback=_serve,
-        params=[
-            *map(_option, settings_table()),
-            click.Option(
-                ["--config", "config"],
-                type=click.Path(path_type=Path),
-                metavar="FILE",
-                help=f"Read settings from this TOML file.  [default: {CONFIG_VARIABLE}, if set]",
-            ),
-        ],
+        params=settings_options(),
         help=(
             "Serves the page, WHIP, WHEP and the API, turns every session into its avatar, "
             "and tells over MQTT what the memory does."
@@ -143,6 +110,9 @@ omokage.add_command(
         short_help="Turn cameras into avatars, live.",
     )
 )
+omokage.add_command(doctor)
+omokage.add_command(check)
+omokage.add_command(memory)
 
 
 def _with_mend(error: click.ClickException) -> str:

@@ -1,0 +1,1 @@
+"""The measures of scripts/gpu_check, each of them run in a process of its own."""

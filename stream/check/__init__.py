@@ -1,0 +1,1 @@
+"""`omokage check`: is this model ready, and for how many sessions?"""

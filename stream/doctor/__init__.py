@@ -1,0 +1,1 @@
+"""`omokage doctor`: is this machine ready to serve with these settings?"""
