@@ -221,12 +221,12 @@ class Settings:
         ),
     )
     model: str = field(
-        default="toon",
+        default="puppet",
         metadata=_about(
             Group.MODEL,
             values.model,
             "MODEL",
-            "toon, mirror, package.module:factory, or a torch.export file (.pt2).",
+            "puppet, toon, mirror, package.module:factory, or a torch.export file (.pt2).",
         ),
     )
     device: str = field(

@@ -156,7 +156,10 @@ def test_an_exported_model_goes_to_its_device_with_what_its_graph_makes(here: Pa
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("tune", "'tune' is unknown: pass mirror, toon, package.module:factory or a .pt2 file"),
+        (
+            "tune",
+            "'tune' is unknown: pass mirror, puppet, toon, package.module:factory or a .pt2 file",
+        ),
         ("net.pth", "is unknown"),
         ("no_such_module:make", "no module 'no_such_module'"),
         ("no_such.module:make", "no module 'no_such'"),

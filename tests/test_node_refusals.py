@@ -88,7 +88,10 @@ AT_ONCE = {
     "a broker's URL that is none": (("--broker-url", "nonsense"), "--broker-url.*mqtt://"),
 }
 BY_THE_WORKER = {
-    "an unknown model": (("--model", "nosuch"), "model 'nosuch' is unknown: pass mirror, toon"),
+    "an unknown model": (
+        ("--model", "nosuch"),
+        "model 'nosuch' is unknown: pass mirror, puppet, toon",
+    ),
     "a model of a wrong shape": (
         ("--model", "avatars:WrongShape", *SMALL),
         r"model answered \(1, 3, 32, 32\).*due was \(1, 3, 64, 64\).*: return one picture",

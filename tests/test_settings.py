@@ -70,7 +70,7 @@ def written(folder: Path, text: str) -> Path:
 def test_nothing_chosen_gives_the_defaults() -> None:
     settings = read()
     assert settings == Settings()
-    assert (settings.host, settings.port, settings.model) == ("127.0.0.1", 8080, "toon")
+    assert (settings.host, settings.port, settings.model) == ("127.0.0.1", 8080, "puppet")
     assert (settings.max_sessions, settings.max_wait_ms, settings.broker_port) == (16, 8.0, 1883)
     assert (settings.batch_sizes, settings.geometry, settings.token) == (None, None, None)
     assert is_name(settings.node)

@@ -21,10 +21,15 @@ from workers.geometry import Geometry
 from workers.models.adapters import Exported, as_avatar
 from workers.models.api import AvatarModel
 from workers.models.mirror import Mirror
+from workers.models.puppet import Puppet
 from workers.models.toon import Toon
 from workers.told import told
 
-BUILT_IN: dict[str, Callable[[], AvatarModel]] = {"mirror": Mirror, "toon": Toon}
+BUILT_IN: dict[str, Callable[[], AvatarModel]] = {
+    "mirror": Mirror,
+    "puppet": Puppet,
+    "toon": Toon,
+}
 
 
 def load_model(name: str, device: torch.device) -> AvatarModel:

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 class SameConv(nn.Conv2d):
     """`padding="SAME"`, for even inputs: at stride 2 what is odd goes right and below."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
-        super().__init__(inputs, outputs, size, stride)
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(inputs, outputs, size, stride, groups=groups)
         total = size - stride
         self._before, self._after = total // 2, total - total // 2
 
@@ -18,8 +20,8 @@ class SameConv(nn.Conv2d):
         before, after = self._before, self._after
         if before != after:
             x = F.pad(x, (before, after, before, after))
-            return F.conv2d(x, self.weight, self.bias, self.stride)
-        return F.conv2d(x, self.weight, self.bias, self.stride, before)
+            return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+        return F.conv2d(x, self.weight, self.bias, self.stride, before, groups=self.groups)
 
 
 class DepthwiseConv(nn.Conv2d):

@@ -22,11 +22,14 @@ from workers.models.face.pose import Pose
 
 BANDS = 3  # brows, eyes, mouth
 CALM = 0.12  # of a band's activity, by which a frame counts e times less
-FACING = 0.35  # radians off the camera, likewise for the head's pose
+FACING = 0.25  # radians off the camera, likewise for the head's pose
 PRIOR_S, PRIOR_ACTIVITY = 0.05, 0.6  # what the canonical face counts, until somebody is calmer
-PACE_S = 0.2  # what was before counts this much at least, so that nothing jumps
+# What was before counts this much at least, so that nothing jumps; for the head's pose more: who
+# comes and looks around at once has not moved their home.
+PACE_S = (0.2, 0.2, 0.2, 1.0)
+FRESH_S, STAYS = 0.5, 0.5  # until then this much of a count stays: what was first fades faster
 RISE = 0.01  # a second, of the calmest activity: one odd frame is not believed for ever
-LONGEST_S = 20.0  # of calm frames: what is older fades
+LONGEST_S = 60.0  # of calm frames: what is older fades
 ASKED_S = 5.0  # what a frame counts whose performer said that this is their neutral
 
 
@@ -44,12 +47,14 @@ class NeutralFinder(nn.Module):
     prior: Tensor
     bands: Tensor
     acts: Tensor
+    pace: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("prior", _at_rest(), persistent=False)
         self.register_buffer("bands", _bands(), persistent=False)
         self.register_buffer("acts", _acts(), persistent=False)
+        self.register_buffer("pace", torch.tensor(PACE_S), persistent=False)
 
     def initial_state(self) -> Tensors:
         return {
@@ -84,8 +89,9 @@ class NeutralFinder(nn.Module):
         counts = torch.cat([(calmest - activity) / CALM, -off], 1).exp() * time[:, None]
         faded = ((calmest - state["calmest"]) / CALM).exp()
         before = torch.cat([state["known"][:, :BANDS] * faded, state["known"][:, BANDS:]], 1)
-        known = (before.clamp(min=PACE_S) + counts).clamp(max=LONGEST_S)
-        rate = counts / known
+        rate = counts / (torch.maximum(before, self.pace) + counts)
+        stays = torch.where(before < FRESH_S, STAYS, 1.0)
+        known = (before + counts * stays).clamp(max=LONGEST_S)
         asked = (found & (request != state["request"]))[:, None]
         rate = torch.where(asked, torch.ones_like(rate), rate)
         known = torch.where(asked, torch.full_like(known, ASKED_S), known)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-REST_HZ = 2.5  # the cutoff of what does not move: noise ends here
-PER_SPEED_HZ = 14.0  # more for each width of the face that a point moves in a second
-SPEED_HZ = 1.5  # the cutoff of the speed itself
+REST_HZ = 0.3  # the cutoff of what does not move: noise ends here
+PER_SPEED_HZ = 60.0  # more for each width of the face that a point moves in a second
+NOISE = 0.04  # of these widths: what even a still point seems to move by
+SPEED_HZ = 4.0  # the cutoff of the speed itself
 
 
 def smooth(
@@ -29,6 +30,7 @@ def smooth(
     speed = speed + _share(SPEED_HZ, dt) * ((points - before) * unit - speed)
     # One cutoff for a point's three coordinates: else a slanted path would bend.
     fast = speed[..., :2].norm(dim=-1, keepdim=True)
+    fast = (fast - NOISE).clamp(min=0)
     cutoff = (REST_HZ + PER_SPEED_HZ * fast) / smoothing[:, None, None].clamp(min=1e-3)
     cutoff = torch.minimum(cutoff, most_hz[:, None, None])
     return before + _share(cutoff, dt) * (points - before), speed

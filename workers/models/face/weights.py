@@ -15,18 +15,19 @@ WEIGHTS = Path(__file__).with_name("weights")
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def load_net(build: Callable[[], Net], name: str) -> Net:
+def load_net(build: Callable[[], Net], name: str, folder: Path = WEIGHTS) -> Net:
     """The net in eval mode, in float32; the file holds half precision.
 
     Its convolutions are channels-last, which is the faster half of the choice everywhere.
     """
     with torch.device("meta"):  # nothing is drawn from the random generator only to be dropped
         net = build()
-    net.load_state_dict({key: t.float() for key, t in load_tensors(name).items()}, assign=True)
+    tensors = {key: t.float() for key, t in load_tensors(name, folder).items()}
+    net.load_state_dict(tensors, assign=True)
     net.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it by itself
     return net
 
 
-def load_tensors(name: str) -> dict[str, Tensor]:
+def load_tensors(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
     """What is in the file, as it is."""
-    return load_file(WEIGHTS / f"{name}.safetensors")
+    return load_file(folder / f"{name}.safetensors")

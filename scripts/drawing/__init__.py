@@ -1,0 +1,1 @@
+"""How the portraits that the project draws itself are made: by scripts/draw_portraits alone."""
