@@ -145,7 +145,9 @@ def token(text: str) -> str:
 
 def model(text: str) -> str:
     if not text.strip() or not text.isprintable():
-        raise ValueError("names no model: pass puppet, toon, mirror, package.module:factory or a .pt2 file")
+        raise ValueError(
+            "names no model: pass puppet, toon, mirror, package.module:factory or a .pt2 file"
+        )
     return text
 
 

@@ -80,8 +80,9 @@ def test_a_machine_that_is_ready_is_told_so_as_json_and_left_as_it_was(tmp_path:
     assert told["ready"] is True
     by_topic = {it["topic"]: it for it in told["findings"]}
     assert set(by_topic) >= {"python", "torch", "gpu", "device", "memlock", "memory",
-                             "descriptors", "H264", "VP8", "NVENC", "NVDEC", "http", "broker port",
-                             "broker", "certificate", "ice", "storage", "clock"}  # fmt: skip
+                             "descriptors", "model", "H264", "VP8", "NVENC", "NVDEC", "http",
+                             "broker port", "broker", "certificate", "ice", "storage",
+                             "clock"}  # fmt: skip
     assert all(it["level"] != "error" for it in told["findings"])
     assert all(it["mend"] for it in told["findings"] if it["level"] == "warning")
     assert by_topic["H264"]["says"] == by_topic["VP8"]["says"] == "5 frames encoded and decoded"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stream.certificate import kept_certificate
-from stream.doctor import broker, certificate, clock, codecs, limits, machine, ports, storage
+from stream.doctor import broker, certificate, clock, codecs, limits, machine, model, ports, storage
 from stream.doctor.certificate import Certificate
 from stream.doctor.codecs import Trial
 from stream.doctor.finding import Finding, Level, error, ok, warning
@@ -23,6 +23,7 @@ from stream.nvml import Gpu
 from stream.settings import Settings
 from tests.test_tls import pair
 from workers.geometry import Geometry
+from workers.models.loader import BUILT_IN
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PLENTY = Limits(UNLIMITED, False, 32 << 30, 20_000)
@@ -86,6 +87,29 @@ def test_torch_must_be_there_and_new_enough() -> None:
     assert on("torch", missing).level is Level.ERROR
     old = on("torch", machine.judge("auto", replace(CPU, version="2.9.1"), Driver()))
     assert old.level is Level.ERROR and "2.11" in old.mend
+
+
+# ----------------------------------------------------------------------- model
+
+
+def test_a_model_s_name_has_to_lead_somewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ghost.py").write_text("raise SystemExit('nobody asked to run it')")
+    (tmp_path / "there.pt2").write_bytes(b"")
+    assert set(model.BUILT_IN) == set(BUILT_IN)
+    for name in (*BUILT_IN, "ghost:Ghost", "email.mime:thing", "there.pt2"):
+        assert model.judge(name).level is Level.OK
+    for name, says in [
+        ("tooon", "is unknown"),
+        ("ghost:", "is unknown"),
+        (":Ghost", "is unknown"),
+        ("nosuch.part:Ghost", "no module 'nosuch' here or installed"),
+        ("gone.pt2", "cannot be read (no such file or directory)"),
+    ]:
+        found = model.judge(name)
+        assert found.level is Level.ERROR and says in found.says and found.mend
 
 
 # ---------------------------------------------------------------------- limits

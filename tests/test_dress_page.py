@@ -85,6 +85,23 @@ async def test_a_portrait_that_is_chosen_before_the_start_is_worn_from_the_first
         await expect(page.locator(CHECKED)).to_have_attribute("value", "sky")
 
 
+async def test_a_server_that_takes_its_time_over_a_picture_is_waited_for(
+    browser: Browser, stage: EchoStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slowly, at_once = asyncio.Event(), stage.portrait_file
+
+    async def portrait_file(name: str) -> bytes:
+        await slowly.wait()
+        return await at_once(name)
+
+    monkeypatch.setattr(stage, "portrait_file", portrait_file)
+    async with tab(browser, stage.url, clock=True) as page:
+        await expect(page.locator("#portraits input")).to_have_count(2)
+        await page.clock.run_for(10_000)
+        slowly.set()
+        await expect(page.locator("#portraits img:visible")).to_have_count(2)
+
+
 async def test_the_arrow_keys_change_the_portrait_of_a_live_session(
     browser: Browser, stage: EchoStage
 ) -> None:

@@ -131,6 +131,22 @@ def test_a_user_s_mistake_is_one_line_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_of_the_user_s_stays_though_the_model_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    assert main(["memory", "--model", "nothing", "--out", str(folder)]) == 2
+    assert folder.is_dir()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Root may write where the mode says that nobody may.
+    monkeypatch.setattr("stream.memory.command.os.access", lambda *_: False)
+    assert main(["memory", "--model", "mirror", "--out", str(tmp_path)]) == 2
+    assert "cannot be written to (permission denied)" in capsys.readouterr().err
+
+
 def test_ctrl_c_ends_the_children_and_leaves_no_folder(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     command = subprocess.Popen(
@@ -232,6 +248,20 @@ def test_filling_that_costs_more_than_it_saves_is_called_so() -> None:
     story = tell(experiment(both(None, Last.RAGGED, times_ms=(100, 100, 100, 100, 50))))
     assert "costs 50 ms and prevents nothing here" in story.headline
     assert "on a CPU a fill row costs what a frame costs" in story.paragraphs[1]
+
+
+def test_a_fill_that_costs_next_to_nothing_is_called_so_in_headline_and_text() -> None:
+    story = tell(experiment(both(None, Last.RAGGED, times_ms=(100, 100, 100, 100, 97))))
+    assert "Filling the last batch costs nothing here" in story.headline
+    assert "it makes no difference here" in story.paragraphs[1]
+
+
+def test_runs_that_a_busy_machine_slowed_tell_no_cost() -> None:
+    slowed = arm(Start.COLD, Last.RAGGED, times_ms=(400, 400, 400, 400, 200))
+    story = tell(experiment({(Start.COLD, Last.RAGGED): slowed}))
+    assert "What filling costs, these runs do not tell" in story.headline
+    assert "from 100 ms in one run to 400 ms in another" in story.paragraphs[1]
+    assert "Measure again" in story.paragraphs[1]
 
 
 def test_a_short_batch_that_compiles_again_must_be_filled() -> None:

@@ -6,7 +6,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
 
-from stream.doctor import broker, certificate, clock, codecs, ice, limits, machine, ports, storage
+from stream.doctor import (
+    broker,
+    certificate,
+    clock,
+    codecs,
+    ice,
+    limits,
+    machine,
+    model,
+    ports,
+    storage,
+)
 from stream.doctor.aside import aside
 from stream.doctor.finding import Finding, error
 from stream.settings import Settings
@@ -20,6 +31,7 @@ async def examine(settings: Settings) -> list[Finding]:
     logging.getLogger("aioice").setLevel(logging.CRITICAL)  # what it meets is a finding
     examined = await asyncio.gather(
         _whole("machine", _machine(settings), MACHINE_S),
+        _whole("model", aside(model.look, settings)),
         _whole("codecs", aside(codecs.look)),
         _whole("ports", aside(ports.look, settings)),
         _whole("broker", broker.look(settings)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
 from pathlib import Path
@@ -107,14 +109,14 @@ def memory(
         last="",
     )
     _check(terms)
-    folder = _folder(out, terms)
+    folder, is_new = _folder(out, terms)
     try:
         # Here, for the same reason as with `serve`: --help need not wait for imports.
         from stream.memory.show import show
 
         show(terms, folder / PNG, folder / PAGE)
     finally:
-        if not any(folder.iterdir()):
+        if is_new and not any(folder.iterdir()):
             folder.rmdir()
 
 
@@ -131,18 +133,21 @@ def _check(terms: Terms) -> None:
         )
 
 
-def _folder(out: str | None, terms: Terms) -> Path:
-    """Made here, so that nobody waits for figures that cannot be written."""
+def _folder(out: str | None, terms: Terms) -> tuple[Path, bool]:
+    """And whether it was made here, so that nobody waits for figures that cannot be written."""
     if out is None:
         name = re.sub(r"\W+", "-", Path(terms.model).stem).strip("-")
         out = f"omokage-memory-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = read_option("--out", out, values.file)
     try:
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         taken = next((name for name in (PNG, PAGE) if (folder / name).exists()), None)
     except OSError as error:
         reason = (error.strerror or "not to be had").lower()
         raise SettingsError(f"--out {out} cannot be written to ({reason}): pass another") from None
     if taken is not None:
         raise SettingsError(f"--out {out} has a {taken} already: remove it, or pass another")
-    return folder
+    return folder, is_new

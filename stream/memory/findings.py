@@ -107,6 +107,12 @@ class Experiment:
         threads = f"{self.facts.threads} thread{'s' if self.facts.threads > 1 else ''}"
         return f"the CPU ({name}, {threads})"
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether runs that differ in their last batch alone took alike for all the others."""
+        pairs = [[arm.usual_ms for arm in self.of(start)] for start in Start]
+        return all(max(it) <= max(SLOWER * min(it), min(it) + SLOWER_MS) for it in pairs)
+
     def of(self, start: Start | None = None, last: Last | None = None) -> Sequence[Arm]:
         return [arm for arm in self.arms if start in (None, arm.start) and last in (None, arm.last)]
 

@@ -17,6 +17,8 @@ from stream.memory.findings import (
 )
 from workers.experiment_messages import Last, Start, Stretch
 
+ALIKE = 0.05  # of a whole batch: a fill that costs less costs nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Story:
@@ -131,13 +133,17 @@ def _last_batch(it: Experiment) -> tuple[str, str]:
         if relapses := _troubles(it, filled, closings):
             said.append(f"Yet it, too, {_list(relapses)}: filling did not prevent everything.")
     cost_ms = mean(s.took_ms for s in closings) - mean(s.took_ms for s in shorts)
-    verdict = _prevents(troubles, cost_ms)
+    if not troubles and not it.is_steady:
+        said.append(_unsteady(it))
+        return " ".join(said), "What filling costs, these runs do not tell; it prevents nothing."
+    is_free = cost_ms <= ALIKE * whole_ms
+    verdict = _prevents(troubles, cost_ms, is_free=is_free)
     if not troubles:
-        said.append(_price(it, cost_ms, whole_ms))
+        said.append(_price(it, cost_ms, is_free=is_free))
     return " ".join(said), verdict
 
 
-def _prevents(troubles: Sequence[str], cost_ms: float) -> str:
+def _prevents(troubles: Sequence[str], cost_ms: float, *, is_free: bool) -> str:
     if troubles and cost_ms < 0:
         return (
             f"Fill the last batch: short, it {_list(troubles)}, and took "
@@ -145,14 +151,14 @@ def _prevents(troubles: Sequence[str], cost_ms: float) -> str:
         )
     if troubles:
         return f"Filling the last batch costs {milliseconds(cost_ms)}; short, it {_list(troubles)}."
-    if cost_ms > 0:
+    if not is_free:
         return f"Filling the last batch costs {milliseconds(cost_ms)} and prevents nothing here."
     return "Filling the last batch costs nothing here, and prevents nothing."
 
 
-def _price(it: Experiment, cost_ms: float, whole_ms: float) -> str:
+def _price(it: Experiment, cost_ms: float, *, is_free: bool) -> str:
     """Where a short batch made no trouble: what filling it is, then."""
-    if cost_ms <= 0.05 * whole_ms:
+    if is_free:
         return "Short or filled, it makes no difference here."
     on_a_cpu = (
         ""
@@ -163,6 +169,15 @@ def _price(it: Experiment, cost_ms: float, whole_ms: float) -> str:
     return (
         f"So filling costs {milliseconds(cost_ms)} for each short batch, and nothing that was "
         f"measured was any better for it{on_a_cpu}."
+    )
+
+
+def _unsteady(it: Experiment) -> str:
+    usual = sorted(arm.usual_ms for arm in it.arms)
+    return (
+        f"A usual batch took from {milliseconds(usual[0])} in one run to "
+        f"{milliseconds(usual[-1])} in another, though they do the same: the machine had other "
+        "work, and what filling costs cannot be told. Measure again on a quiet one."
     )
 
 

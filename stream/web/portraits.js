@@ -17,6 +17,7 @@ import { Trouble } from "./troubles.js";
 const LONGEST_SIDE = 1024;  // the server scales down to as much
 const MOST_BYTES = 8 * 1024 * 1024;
 const WEAR_MS = 180000;
+const PICTURE_MS = 60000;  // a busy server shrinks each, one after another, when first asked
 
 /** @type {Map<string, string>} addresses of pictures that are here, by portrait */
 const pictures = new Map();
@@ -55,7 +56,7 @@ async function told(path, signal) {
  * @returns {Promise<string>} a blob's address, which lives as long as the page
  */
 export async function pictureOf(name, signal) {
-  const answer = await request(`portraits/${encodeURIComponent(name)}`, { signal, cache: "default" });
+  const answer = await request(`portraits/${encodeURIComponent(name)}`, { signal, cache: "default" }, PICTURE_MS);
   if (!answer.ok) throw new Trouble("refused", await saidBy(answer));
   const address = pictures.get(name) ?? URL.createObjectURL(await answer.blob());
   pictures.set(name, address);
