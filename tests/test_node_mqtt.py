@@ -91,8 +91,8 @@ def states(listener: Listener, name: str) -> list[str]:
 
 
 def last_status(listener: Listener) -> tuple[str, str | None]:
-    said = listener.of("status")[-1].said
-    return said["state"], said["reason"]
+    heard = listener.of("status")
+    return (heard[-1].said["state"], heard[-1].said["reason"]) if heard else ("not heard", None)
 
 
 # ----------------------------------------------------------------- every topic
