@@ -45,8 +45,8 @@ class Score:
         return cls(
             mouth=wave(1.3).square(),
             shut=blink,
-            yaw=0.15 * wave(0.37),
-            pitch=0.08 * wave(0.53),
+            yaw=0.18 * wave(0.37),
+            pitch=0.104 * wave(0.53),
             roll=0.15 * wave(0.29),
             shift=0.5 * wave(0.23),
         )
@@ -55,6 +55,8 @@ class Score:
 def act(model: Puppet, identity: Tensors, score: Score, side: int = 256) -> Tensor:
     """(N, 3, side, side) uint8; identity: of one portrait."""
     performance = _performed(score)
+    # The performer turns as far as they are told, whatever avatars make of it.
+    performance = performance._replace(turn=performance.turn / model.mover.turn_gain)
     drawn, view = [], View(side, side)
     with torch.inference_mode():
         for part in torch.arange(len(score.mouth)).split(AT_ONCE):

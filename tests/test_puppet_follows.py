@@ -120,8 +120,7 @@ def test_every_portrait_turns_and_tilts_its_head_as_somebody_on_film_does(judge:
 def test_every_portrait_follows_a_performer_who_does_everything_at_once(judge: OtherNet) -> None:
     frames = act(MODEL, _first(portraits(*NAMES)), Score.everything(90))
     found = verdicts(frames, judge, neutral_at=20)
-    # Nods of 5 degrees in 70 frames: the bar of 0.70 is for whole films, and judge_puppet's.
-    assert not missed(found, ACTED | {"pitch": 0.6}, "yaw", "mouth")
+    assert not missed(found, ACTED, "yaw", "mouth")
     assert all(len(verdict.blinks) >= 2 for verdict in found.values())
 
 
