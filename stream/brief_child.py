@@ -44,9 +44,10 @@ def brief_child(
     """Runs `python -m module --alive FD arguments`; killed and waited for at the end.
 
     `environment` comes on top of our own. The end of `--alive` tells it that we are gone.
+    While it runs, SIGTERM stops us as Ctrl-C does; so it is for the main thread.
     """
     alive_fd, lifeline_fd = os.pipe()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, _sigterm_as_ctrl_c():
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, "--alive", str(alive_fd), *arguments],
@@ -68,6 +69,15 @@ def brief_child(
             process.kill()
             process.wait()
             os.close(lifeline_fd)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_of(code: int) -> str:

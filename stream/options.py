@@ -1,4 +1,4 @@
-"""The settings as a command's options: its flags, its help, and the one value they become."""
+"""What the commands' options are: their flags, their help, and the values they become."""
 
 from __future__ import annotations
 
@@ -20,6 +20,25 @@ from stream.settings import (
 from workers.errors import SettingsError
 
 Typed = str | tuple[str, ...] | None
+
+# Of the commands that try a model without serving it.
+device_option = click.option(
+    "--device",
+    default="auto",
+    metavar="DEVICE",
+    show_default=True,
+    help="auto, cpu, cuda or cuda:N; auto takes CUDA where it is.",
+)
+geometry_option = click.option(
+    "--geometry",
+    metavar="WxH",
+    help="Run at this size.  [default: the model's own, else 512x512 on CUDA, 256x256 on a CPU]",
+)
+threads_option = click.option(
+    "--threads",
+    metavar="N",
+    help="Use so many CPU threads.  [default: one on a CPU, else what torch takes]",
+)
 
 T = TypeVar("T")
 

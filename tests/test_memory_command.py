@@ -147,7 +147,8 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(
     assert "cannot be written to (permission denied)" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_the_children_and_leaves_no_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_stops_it_finds_no_child_and_no_folder(tmp_path: Path, sent: int) -> None:
     mark = uuid.uuid4().hex
     command = subprocess.Popen(
         [sys.executable, "-m", "stream", "memory", "--model", "avatars:Slow80"],
@@ -160,7 +161,7 @@ def test_ctrl_c_ends_the_children_and_leaves_no_folder(tmp_path: Path) -> None:
         while not any("workers.experiment" in it for it in marked(mark).values()):
             assert time.monotonic() < until_s, "no child came"
             time.sleep(0.05)
-        command.send_signal(signal.SIGINT)
+        command.send_signal(sent)
         assert command.wait(10) == 130
         assert marked(mark) == {}
         assert list(tmp_path.iterdir()) == []

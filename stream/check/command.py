@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from stream import values
-from stream.options import read_option
+from stream.options import device_option, geometry_option, read_option, threads_option
 from workers.geometry import Geometry
 from workers.messages import Fill, WorkerSpec
 
@@ -33,18 +33,8 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument("model")
-@click.option(
-    "--device",
-    default="auto",
-    metavar="DEVICE",
-    show_default=True,
-    help="auto, cpu, cuda or cuda:N; auto takes CUDA where it is.",
-)
-@click.option(
-    "--geometry",
-    metavar="WxH",
-    help="Run at this size.  [default: the model's own, else 512x512 on CUDA, 256x256 on a CPU]",
-)
+@device_option
+@geometry_option
 @click.option(
     "--batch",
     "batch_sizes",
@@ -52,11 +42,7 @@ Examples:
     metavar="N[,N...]",
     help="Measure batches of these sizes, each by itself.  [default: the model's own, else 1,4,16]",
 )
-@click.option(
-    "--threads",
-    metavar="N",
-    help="Use so many CPU threads.  [default: one on a CPU, else what torch takes]",
-)
+@threads_option
 @click.option("--compile", is_flag=True, help="Run the model through torch.compile.")
 @click.option("--seconds", default="3", metavar="N", show_default=True,
               help="Measure each batch size for so long, after its warm-up.")  # fmt: skip

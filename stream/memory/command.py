@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from stream import values
-from stream.options import read_option
+from stream.options import device_option, geometry_option, read_option, threads_option
 from workers.errors import SettingsError
 from workers.experiment_messages import Terms
 from workers.geometry import Geometry
@@ -40,23 +40,13 @@ Examples:
 )
 @click.option(
     "--model",
-    default="toon",
+    default="puppet",
     metavar="MODEL",
     show_default=True,
     help="puppet, toon, mirror, package.module:factory, or a torch.export file (.pt2).",
 )
-@click.option(
-    "--device",
-    default="auto",
-    metavar="DEVICE",
-    show_default=True,
-    help="auto, cpu, cuda or cuda:N; auto takes CUDA where it is.",
-)
-@click.option(
-    "--geometry",
-    metavar="WxH",
-    help="Run at this size.  [default: the model's own, else 512x512 on CUDA, 256x256 on a CPU]",
-)
+@device_option
+@geometry_option
 @click.option(
     "--frames",
     default="120",
@@ -65,11 +55,7 @@ Examples:
     help="So many frames; the last batch has what is left of them.",
 )
 @click.option("--batch", default="16", metavar="N", show_default=True, help="Frames in a batch.")
-@click.option(
-    "--threads",
-    metavar="N",
-    help="Use so many CPU threads.  [default: one on a CPU, else what torch takes]",
-)
+@threads_option
 @click.option(
     "--compile",
     is_flag=True,

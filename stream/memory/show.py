@@ -115,9 +115,10 @@ def _arm(
 def table(it: Experiment) -> str:
     """A line for each arm: what its first, its usual and its last batch took."""
     allocated = "device allocations" if it.on_cuda else "page faults"
-    head = ["start, last", "warm-up", "first batch", "usual", "last batch", allocated]
+    head = ["start, last", "warm-up", "first batch", "usual", "last batch"]
+    head.append(f"{allocated} (first, last)")
     if it.is_compiled:
-        head.append("graphs made")
+        head.append("graphs made (first, last)")
     return "\n".join(_aligned([head, *(_figures(it, arm) for arm in it.arms)]))
 
 
