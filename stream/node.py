@@ -1,4 +1,4 @@
-"""The node: admits sessions and viewers, watches over their lives, tells what happens."""
+"""The node: who is admitted, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,16 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
 from aiortc import RTCIceCandidate
 
 from stream import heap
-from stream.contract import (
-    Event,
-    Info,
-    Overview,
-    Phase,
-    SessionState,
-    Severity,
-    WorkerBatch,
-    WorkerDevice,
-    WorkerMemory,
-    WorkerSummary,
-    in_utc,
-)
+from stream.contract import Phase, WorkerBatch, WorkerMemory, WorkerSummary, in_utc
 from stream.controls import Controls
 from stream.drops import Dropped
+from stream.herald import VERSION, Herald
 from stream.identities import Identities
 from stream.lanes import Lanes
 from stream.limits import viewers_limit
@@ -83,6 +71,7 @@ class Node:
         self._registry = registry
         self._lanes = lanes
         self._telemetry = telemetry
+        self._herald = Herald(settings, lanes, telemetry)
         self._live: dict[str, LiveSession] = {}  # by the session's secret
         self._watched: dict[str, LiveSession] = {}  # by the viewer's secret
         self._viewers_limit = viewers_limit(registry.max_sessions)
@@ -90,10 +79,8 @@ class Node:
         self._encoders = ThreadPoolExecutor(os.cpu_count() or 1, "encoder")
         self._tasks = asyncio.TaskGroup()
         self._ticker: asyncio.Task[None] | None = None
-        self._began_s = time.monotonic()
         self._has_served = False
         self._has_closed = False  # a connection, since its leavings were collected
-        self._version = version("omokage")
         self.on_failed: Callable[[OmokageError], None] = lambda error: None
         self._preparing: asyncio.Task[None] | None = None
         self._portraits = Portraits(identities)
@@ -263,7 +250,7 @@ class Node:
         return NodeState(
             node=self._settings.node,
             boot_id=self._telemetry.boot_id,
-            version=self._version,
+            version=VERSION,
             phase=self._telemetry.phase.value,
             model=self._settings.model,
             sessions=len(self._live),
@@ -315,28 +302,23 @@ class Node:
     def _serve(self, ready: Ready) -> None:
         again = self._has_served
         self._has_served = True
-        self._telemetry.publish(self._info(ready))
-        self._event(
-            "worker_restarted" if again else "worker_ready",
-            f"worker 0 is ready on {ready.device_name} after {ready.warm_up_s:.1f} s",
-            data={"device": ready.device, "captured": ready.captured},
-            worker=0,
-        )
+        self._herald.info(ready)
+        self._herald.worker_ready(ready, again)
         self._telemetry.enter(Phase.SERVING)
         if not again:
-            self._event("node_started", f"node {self._settings.node} serves")
+            self._herald.node_started()
             self.open_cameras()
             self.on_serving(ready)
         else:
             log.info("worker is back: device=%s", ready.device_name)
-        self._say_overview()
+        self._herald.overview(len(self._live), len(self._watched))
 
     def worker_lost(self, reason: str) -> None:
         self._ready = None
-        self._event("worker_lost", f"worker 0 was lost: {reason}", Severity.ERROR, worker=0)
+        self._herald.worker_lost(f"worker 0 was lost: {reason}")
         if self._telemetry.phase is Phase.SERVING:
             self._telemetry.enter(Phase.WARMING)
-        self._say_overview()
+        self._herald.overview(len(self._live), len(self._watched))
 
     def worker_reported(self, values: Sequence[WorkerMemory | WorkerSummary]) -> None:
         for value in values:
@@ -346,32 +328,19 @@ class Node:
         self._telemetry.publish(batch)
 
     def frames_dropped(self, session: Session, dropped: Dropped) -> None:
-        self._event(
-            "frames_dropped",
-            f"session {session.name} lost {dropped.dropped} of {dropped.arrived} frames",
-            Severity.WARNING,
-            session=session,
-            data={"dropped": dropped.dropped, "arrived": dropped.arrived},
-        )
+        self._herald.frames_dropped(session, dropped)
 
     def worker_told(self, happened: Happened) -> None:
-        log.warning("worker tells: %s %s", happened.event_type, happened.message)
-        self._event(
-            happened.event_type,
-            happened.message,
-            Severity(happened.severity),
-            worker=0,
-            data=dict(happened.data),
-        )
+        self._herald.worker_told(happened)
 
     def drain(self) -> None:
         """Nobody is admitted from now on, as in a node that has failed."""
         if self._telemetry.phase not in (Phase.DRAINING, Phase.FAILED):
-            self._event("node_draining", f"node {self._settings.node} stops")
+            self._herald.node_draining()
             self._telemetry.enter(Phase.DRAINING)
 
     def fail(self, reason: str) -> None:
-        self._event("worker_lost", reason, Severity.ERROR, worker=0)
+        self._herald.worker_lost(reason)
         self._telemetry.enter(Phase.FAILED)
 
     # ------------------------------------------------------------------ lives
@@ -386,7 +355,7 @@ class Node:
             if identity_fd is not None:
                 os.close(identity_fd)
             if isinstance(error, ServerFull):
-                self._event("session_refused", str(error), Severity.WARNING)
+                self._herald.session_refused(str(error))
             raise
         assert self._lanes.loaded is not None, "nobody is admitted before"
         tenancy = self._lanes.open(session, identity_fd)
@@ -396,9 +365,8 @@ class Node:
             session, tenancy, self._lanes.geometry, self._encoders, self._network, controls
         )
         self._live[session.facts.secret] = live
-        log.info("session admitted: session=%s source=%s", session.name, source.value)
-        self._say_session(live)
-        self._event("session_started", f"session {session.name} began", session=session)
+        self._herald.session(live)
+        self._herald.session_started(session)
         return live
 
     def _end(self, live: LiveSession, reason: str) -> None:
@@ -412,18 +380,12 @@ class Node:
         self._lanes.end(live.tenancy)
         self._registry.release(session)
         live.since = datetime.now(UTC)
-        log.info("session ended: session=%s reason=%s", session.name, session.life.reason)
         if live.channel.ignored:
             log.warning(
                 "control messages ignored: session=%s n=%d", session.name, live.channel.ignored
             )
-        self._say_session(live)
-        self._event(
-            "session_ended",
-            f"session {session.name} ended: {session.life.reason}",
-            session=session,
-            data={"reason": session.life.reason},
-        )
+        self._herald.session(live)
+        self._herald.session_ended(session)
         self._tasks.create_task(self._closing(live.close()))
 
     def _source_state(self, live: LiveSession, state: str) -> None:
@@ -453,23 +415,16 @@ class Node:
         connected = sum(it.is_connected for it in live.watchers.values())
         if connected != live.session.viewers:
             live.session.viewers = connected
-            self._say_session(live)
+            self._herald.session(live)
 
     def _camera(self, live: LiveSession, reason: str | None) -> None:
         session = live.session
         if session.life.is_over:
             return
         if reason is None:
-            log.info("camera is back: session=%s", session.name)
-            self._event("camera_back", f"camera {session.name} is back", session=session)
+            self._herald.camera_back(session)
         else:
-            log.warning("camera lost: session=%s reason=%s", session.name, reason)
-            self._event(
-                "camera_lost",
-                f"camera {session.name} was lost: {reason}",
-                Severity.WARNING,
-                session=session,
-            )
+            self._herald.camera_lost(session, reason)
 
     # ------------------------------------------------------------------ clock
 
@@ -485,7 +440,7 @@ class Node:
                 self._look(live, now_s)
             if now_s >= overview_at_s:
                 overview_at_s = now_s + OVERVIEW_EVERY_S
-                self._say_overview()
+                self._herald.overview(len(self._live), len(self._watched))
 
     def _look(self, live: LiveSession, now_s: float) -> None:
         session = live.session
@@ -496,20 +451,12 @@ class Node:
                     self._end(live, session.life.reason or "silent")
                     return
                 case State.HOLDING:
-                    log.warning("source is silent: session=%s", session.name)
-                    self._event(
-                        "session_stalled",
-                        f"session {session.name} is silent",
-                        Severity.WARNING,
-                        session=session,
-                    )
+                    self._herald.session_stalled(session)
                 case State.LIVE if before is State.HOLDING:
-                    self._event(
-                        "session_resumed", f"session {session.name} is back", session=session
-                    )
+                    self._herald.session_resumed(session)
                 case _:
                     pass
-            self._say_session(live)
+            self._herald.session(live)
         for watcher in tuple(live.watchers.values()):
             if watcher.is_overdue(now_s):
                 self._dismiss(watcher.secret)
@@ -560,55 +507,3 @@ class Node:
             if known is None or mark.high_water > known.high_water:
                 fullest[mark.name] = mark
         return tuple(fullest.values())
-
-    def _info(self, ready: Ready) -> Info:
-        loaded = self._lanes.loaded
-        assert loaded is not None
-        return Info(
-            version=self._version,
-            model=self._settings.model,
-            width=loaded.geometry.width,
-            height=loaded.geometry.height,
-            batch_sizes=loaded.batch_sizes,
-            sessions_limit=self._registry.max_sessions,
-            workers=(WorkerDevice(ready.device, ready.device_name, ready.device_uuid),),
-        )
-
-    def _say_session(self, live: LiveSession) -> None:
-        session = live.session
-        self._telemetry.publish(
-            SessionState(
-                name=session.name,
-                state=session.state,
-                since=live.since,
-                source=session.facts.source,
-                reason=session.life.reason,
-                worker=0,
-                avatar=session.facts.avatar,
-                viewers=session.viewers,
-            )
-        )
-
-    def _say_overview(self) -> None:
-        self._telemetry.publish(
-            Overview(
-                phase=self._telemetry.phase,
-                uptime_s=round(time.monotonic() - self._began_s, 1),
-                sessions=len(self._live),
-                viewers=len(self._watched),
-                workers=(self._lanes.overview(),),
-            )
-        )
-
-    def _event(
-        self,
-        event_type: str,
-        message: str,
-        severity: Severity = Severity.INFO,
-        *,
-        worker: int | None = None,
-        session: Session | None = None,
-        data: dict[str, object] | None = None,
-    ) -> None:
-        name = None if session is None else session.name
-        self._telemetry.publish(Event(event_type, severity, message, worker, name, data or {}))
